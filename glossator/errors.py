@@ -1,0 +1,117 @@
+"""Every error this package raises on purpose.
+
+GlossatorError
+├── ConfigError          a setting is missing, unknown or contradictory
+│   └── NotRegistered    no explainer, scorer, simulator or provider has that name
+├── AssetError           a model or text could not be had from any source, or is not what it should be
+├── CorpusError          the text cannot be read, or holds nothing to read
+├── StoreError           the database cannot be opened, read or written
+├── Unsupported          the language model cannot do what the method needs; says what can
+├── ReplyError           a language model answered, but not in the form asked for
+│   └── Refused          it declined to answer
+├── BudgetSpent          the next call could pass the budget
+└── ProviderError        a language model could not be reached; `retryable` says if waiting helps
+    └── ProviderRefused  it refused the request for good: key, credit, model name
+
+Messages are one or two lines and say what to do. `exit_code` is what the command line ends with.
+"""
+
+from __future__ import annotations
+
+from glossator.types import Usage
+
+
+class GlossatorError(Exception):
+    """Base of all errors raised on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(GlossatorError):
+    """A setting is missing, unknown or contradictory."""
+
+    exit_code = 2
+
+
+class NotRegistered(ConfigError):
+    """No part has that name; the message lists the names there are."""
+
+
+class AssetError(GlossatorError):
+    """A model or text could not be had from any source, or its digest is wrong."""
+
+    exit_code = 2
+
+
+class CorpusError(GlossatorError):
+    """The text cannot be read, or holds nothing to read."""
+
+    exit_code = 2
+
+
+class StoreError(GlossatorError):
+    """The database cannot be opened, read or written."""
+
+    exit_code = 2
+
+
+class Unsupported(GlossatorError):
+    """The language model cannot do what the method needs; the message names what can."""
+
+    exit_code = 2
+
+
+class ReplyError(GlossatorError):
+    """A language model answered, but not in the form asked for.
+
+    `reply` is the raw text, at most 2,000 characters of it. `usage` is what it cost, None where
+    that is not known.
+    """
+
+    def __init__(self, message: str, reply: str = "", usage: Usage | None = None) -> None:
+        super().__init__(message)
+        self.reply = reply[:2000]
+        self.usage = usage
+
+
+class Refused(ReplyError):
+    """The language model declined to answer."""
+
+
+class BudgetSpent(GlossatorError):
+    """The next call could pass the budget."""
+
+    exit_code = 4
+
+
+class ProviderError(GlossatorError):
+    """A language model could not be reached.
+
+    `retryable` says whether waiting helps; `retry_after` is in seconds where the server named it;
+    `busy` is whether it asked for fewer requests; `maybe_billed` is whether it may have charged for
+    the request all the same, as after a timeout.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool = True,
+        retry_after: float | None = None,
+        busy: bool = False,
+        maybe_billed: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+        self.retry_after = retry_after
+        self.busy = busy
+        self.maybe_billed = maybe_billed
+
+
+class ProviderRefused(ProviderError):
+    """The provider refused the request for good: key, credit, model name or request shape."""
+
+    exit_code = 3
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retryable=False)

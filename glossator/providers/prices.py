@@ -1,0 +1,117 @@
+"""What calls cost in US dollars, from the price list of the package `genai-prices`.
+
+A model that is not on the list has no price: its cost is None, never 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Price(Protocol):
+    """What a model charges."""
+
+    def cost(
+        self,
+        prompt_tokens: int,
+        completion_tokens: int,
+        *,
+        cache_read: int = 0,
+        cache_write: int = 0,
+    ) -> float:
+        """US dollars of one call; the cached tokens are among the prompt tokens."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FlatPrice:
+    """One price a token, in US dollars per million."""
+
+    prompt: float = 0.0
+    completion: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.prompt < float("inf") and 0 <= self.completion < float("inf")):
+            raise ValueError("a price is a finite number of dollars, at least 0")
+
+    def cost(
+        self,
+        prompt_tokens: int,
+        completion_tokens: int,
+        *,
+        cache_read: int = 0,
+        cache_write: int = 0,
+    ) -> float:
+        """US dollars of one call; cached tokens cost what others do."""
+        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
+
+
+FREE = FlatPrice()
+"""What local models charge."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPrice:
+    """The price that the list gives a model."""
+
+    model: str
+    provider: str | None = None
+    """Name of the provider in the list."""
+    url: str | None = None
+    """Where the model is served, in place of `provider`."""
+
+    def cost(
+        self,
+        prompt_tokens: int,
+        completion_tokens: int,
+        *,
+        cache_read: int = 0,
+        cache_write: int = 0,
+    ) -> float:
+        """US dollars of one call, at the list's price of today.
+
+        Raises:
+            LookupError: if the list has no such model.
+        """
+        import genai_prices
+
+        usage = genai_prices.Usage(
+            input_tokens=prompt_tokens,
+            output_tokens=completion_tokens,
+            cache_read_tokens=min(cache_read, prompt_tokens),
+            cache_write_tokens=min(cache_write, max(0, prompt_tokens - cache_read)),
+        )
+        if self.url is not None:
+            found = genai_prices.calc_price(usage, self.model, provider_api_url=self.url)
+        else:
+            found = genai_prices.calc_price(usage, self.model, provider_id=self.provider)
+        return float(found.total_price)
+
+
+def find_price(provider: str, model: str, url: str | None = None) -> ListedPrice | None:
+    """The price of `model`, or None if the list has none.
+
+    With `url`, of the server there, whatever protocol it speaks: a model of a known name that
+    somebody else serves has not the price of its maker.
+    """
+    price = ListedPrice(model, url=url) if url is not None else ListedPrice(model, provider)
+    try:
+        price.cost(1000, 1000)
+    except LookupError:
+        return None
+    return price
+
+
+def worst_cost(price: Price, prompt_tokens: int, completion_tokens: int) -> float:
+    """The most one call can cost, be the prompt written to the provider's cache or not."""
+    return max(
+        price.cost(prompt_tokens, completion_tokens),
+        price.cost(prompt_tokens, completion_tokens, cache_write=prompt_tokens),
+    )
+
+
+def price_of(llm: object) -> Price | None:
+    """The `price` that a language model carries; None if it carries none or does not know it."""
+    price: Price | None = getattr(llm, "price", None)
+    return price

@@ -1,0 +1,102 @@
+"""Names of language models, and what they stand for."""
+
+from __future__ import annotations
+
+import importlib
+import ipaddress
+from urllib.parse import urlsplit
+
+from glossator.errors import ConfigError, NotRegistered
+from glossator.llm import LLM, as_llm
+from glossator.registry import Registry, nearest
+
+LLMS = Registry(
+    "language model",
+    {
+        "local": "glossator.providers.local:LocalLLM",
+        "hf": "glossator.providers.local:LocalLLM",
+        "gguf": "glossator.providers.local:LocalLLM",
+        "openai": "glossator.providers.openai:OpenAILLM",
+        "anthropic": "glossator.providers.anthropic:AnthropicLLM",
+    },
+)
+SPELLINGS = ("local", "local:small", "openai:MODEL", "anthropic:MODEL", "hf:ID", "gguf:PATH")
+REMOTE = ("openai", "anthropic")
+
+
+def make_llm(
+    spec: str,
+    *,
+    base_url: str | None = None,
+    offline: bool = False,
+    device: str = "auto",
+    timeout: float = 120.0,
+) -> LLM:
+    """The language model that people call `spec`.
+
+    Args:
+        spec: One of `SPELLINGS`, or a dotted path `package.module:name` to a class without
+            arguments, an object or a function that `as_llm` takes.
+        base_url: Where a server of the same protocol is, for `openai:` and `anthropic:`.
+        offline: Whether the network is out of bounds; servers on this machine are not.
+        device: Where local models run.
+        timeout: Seconds for one request to a provider.
+
+    Raises:
+        NotRegistered: if nothing has that name.
+        ConfigError: if a model name or key is missing, or the options contradict each other.
+    """
+    kind, colon, rest = spec.strip().partition(":")
+    if colon and "." in kind:
+        return _imported(kind, rest)
+    if kind not in LLMS.paths:
+        known = nearest(spec, list(SPELLINGS))
+        raise NotRegistered(f"no language model is called {spec!r}; {known}")
+    if kind != "local" and not rest.strip():
+        raise ConfigError(f"{spec!r} names no model; it should look like {_example(kind)}")
+    if kind not in REMOTE:
+        if base_url is not None:
+            raise ConfigError(f"--base-url goes with openai: and anthropic: models, not {spec!r}")
+        return as_llm(LLMS.load(kind).load(spec, device=device, offline=offline))  # type: ignore[attr-defined]
+    if base_url is not None:
+        _check_url(base_url)
+    if offline and not _is_here(base_url):
+        raise ConfigError(
+            f"{spec} needs the network, and --offline forbids it: use --llm local, or a server on "
+            "this machine with --base-url"
+        )
+    return as_llm(LLMS.load(kind).connect(rest.strip(), base_url=base_url, timeout=timeout))  # type: ignore[attr-defined]
+
+
+def _example(kind: str) -> str:
+    return next(s for s in SPELLINGS if s.startswith(f"{kind}:"))
+
+
+def _imported(module: str, name: str) -> LLM:
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise NotRegistered(f"no language model at '{module}:{name}': {error}") from error
+    return as_llm(found() if isinstance(found, type) else found)
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError(f"{url!r} is no URL; it should look like http://127.0.0.1:8000/v1")
+
+
+def _is_here(url: str | None) -> bool:
+    host = urlsplit(url).hostname if url else None
+    if host is None:
+        return False
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

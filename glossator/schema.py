@@ -1,0 +1,212 @@
+"""The tables of the store.
+
+    runs ──< explanations          one for each (run, feature, explainer)
+      │──< scores ── predictions   one for each (run, feature, explainer, scorer, simulator)
+      │──< units                   what is finished: (run, feature, stage, part)
+      │──< failures                what was given up, until it succeeds
+      └──< calls                   the ledger: each call to a language model and its cost
+    features ──< records           what was collected, by feature and collection digest
+    replies                        replies of language models by the digest of the request
+
+Texts in columns are for reading, sorting and searching; the whole value lies in `payload`, as JSON
+or as JSON compressed by zlib. Times are ISO 8601 in UTC, which sort as text on every database.
+A change here needs a new revision in `migrations/versions`; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+REVISIONS = ("0001",)
+"""Every revision this version knows, oldest first; the last is the one it writes."""
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s",
+    }
+)
+
+
+def _run(**options: bool) -> Column[str]:
+    return Column("run", Text, ForeignKey("runs.id"), nullable=False, **options)  # type: ignore[arg-type]
+
+
+def _feature(nullable: bool = False, **options: bool) -> Column[int]:
+    key = ForeignKey("features.id")
+    return Column("feature", Integer, key, nullable=nullable, **options)  # type: ignore[arg-type]
+
+
+def _usage() -> tuple[Column[int], Column[int], Column[int], Column[float], Column[float]]:
+    return (
+        Column("calls", BigInteger, nullable=False),
+        Column("prompt_tokens", BigInteger, nullable=False),
+        Column("completion_tokens", BigInteger, nullable=False),
+        Column("cost", Float),  # US dollars; NULL where a price is unknown
+        Column("seconds", Float, nullable=False),
+    )
+
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("number", Integer, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("config_digest", Text, nullable=False),
+    Column("collection", Text, nullable=False),
+    Column("config", Text, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("versions", Text, nullable=False),
+    Column("started", Text, nullable=False),
+    Column("finished", Text),
+    Column("status", Text, nullable=False),
+    Index("ix_runs_config_digest", "config_digest"),
+)
+
+features = Table(
+    "features",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("model", Text, nullable=False),
+    Column("site", Text, nullable=False),
+    Column("coder", Text),
+    Column("number", BigInteger, nullable=False),
+    Column("negative", Boolean, nullable=False),
+)
+
+records = Table(
+    "records",
+    metadata,
+    Column("collection", Text, primary_key=True),
+    _feature(primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("density", Float, nullable=False),
+    Column("threshold", Float, nullable=False),
+    Column("peak", Float, nullable=False),
+    Column("mean", Float, nullable=False),
+    Column("std", Float, nullable=False),
+    Column("n_tokens", BigInteger, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("made", Text, nullable=False),
+    Index("ix_records_feature", "feature"),
+)
+
+explanations = Table(
+    "explanations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _run(),
+    _feature(),
+    Column("explainer", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("abstained", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("prompt_version", Text, nullable=False),
+    *_usage(),
+    Column("payload", Text, nullable=False),
+    Column("made", Text, nullable=False),
+    UniqueConstraint("run", "feature", "explainer"),
+    Index("ix_explanations_feature", "feature"),
+)
+
+scores = Table(
+    "scores",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _run(),
+    _feature(),
+    Column("explainer", Text, nullable=False),
+    Column("scorer", Text, nullable=False),
+    Column("simulator", Text, nullable=False),
+    Column("metric", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("value", Float),
+    Column("low", Float),
+    Column("high", Float),
+    Column("null_value", Float),
+    Column("lift", Float),
+    Column("p", Float),
+    Column("n", Integer, nullable=False),
+    Column("n_failed", Integer, nullable=False),
+    Column("note", Text, nullable=False),
+    *_usage(),
+    Column("payload", Text, nullable=False),
+    Column("made", Text, nullable=False),
+    UniqueConstraint("run", "feature", "explainer", "scorer", "simulator"),
+    Index("ix_scores_feature", "feature"),
+)
+
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("score", Integer, ForeignKey("scores.id"), primary_key=True),
+    Column("payload", LargeBinary, nullable=False),
+)
+
+units = Table(
+    "units",
+    metadata,
+    _run(primary_key=True),
+    _feature(primary_key=True),
+    Column("stage", Text, primary_key=True),
+    Column("part", Text, primary_key=True),
+    Column("made", Text, nullable=False),
+)
+
+failures = Table(
+    "failures",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _run(),
+    _feature(nullable=True),
+    Column("stage", Text, nullable=False),
+    Column("part", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("reply", Text, nullable=False),
+    Column("made", Text, nullable=False),
+    Index("ix_failures_unit", "run", "feature", "stage", "part"),
+)
+
+calls = Table(
+    "calls",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _run(),
+    Column("stage", Text, nullable=False),
+    Column("llm", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("error_type", Text, nullable=False),
+    *_usage(),
+    Column("cached_calls", BigInteger, nullable=False),
+    Column("made", Text, nullable=False),
+    Index("ix_calls_run", "run"),
+)
+
+replies = Table(
+    "replies",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("llm", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("reply", Text, nullable=False),
+    Column("made", Text, nullable=False),
+)

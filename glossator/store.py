@@ -1,0 +1,511 @@
+"""All that is kept: runs, what was collected, explanations, scores, failures, calls, replies.
+
+One database, SQLite unless told otherwise. Each write is one transaction and happens once: a second
+explanation by the same explainer, or a second score by the same scorer, changes nothing. So a run
+that was killed goes on where it stopped. What is read is checked as it was when it was built.
+
+`features`, `explanations`, `scores`, `predictions` and `calls` give tables for people (pandas);
+`record`, `explanation_of`, `score_of` and `results` give the types of `glossator.types`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from sqlalchemy import delete, func, insert, select
+
+from glossator import export, runs, schema, tables
+from glossator.config import RunConfig
+from glossator.database import Database
+from glossator.errors import StoreError
+from glossator.replies import Replies
+from glossator.rows import (
+    dump,
+    feature_id,
+    insert_once,
+    load,
+    now,
+    packed,
+    plain,
+    read,
+    unpacked,
+    usage_columns,
+)
+from glossator.runs import Failure, Run, RunStatus
+from glossator.types import (
+    JSON,
+    ExperimentResult,
+    Explanation,
+    FeatureId,
+    FeatureRecord,
+    Score,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["Failure", "Replies", "Run", "RunStatus", "Store", "open_store", "part_of"]
+
+_CHUNK = 100
+"""Records read at a time."""
+
+
+def part_of(result: Explanation | Score) -> tuple[str, str]:
+    """The stage and the part of a run that `result` finishes, as `done` lists them."""
+    if isinstance(result, Explanation):
+        return "explain", result.explainer
+    names = (result.explainer, result.scorer, result.simulator)
+    return "score", "/".join(name for name in names if name)
+
+
+def open_store(url: str = "sqlite:///glossator.db") -> Store:
+    """The store at `url`; made, or brought up to date, if need be.
+
+    Raises:
+        StoreError: if it cannot be opened for reading and writing, with the reason.
+    """
+    return Store(Database(url))
+
+
+class Store:
+    """The results, for any number of threads. `open_store` makes one.
+
+    `run` is always the id of a run. All writes are on disk when the method returns.
+
+    Raises:
+        StoreError: from every method, if the database cannot do it, or holds what cannot be read.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.url = database.shown
+        """Where it is, without a password."""
+        self.notices = database.notices
+        """What to know about the database, for `doctor`."""
+        self.replies = Replies(database)
+        """The replies of language models, by key."""
+
+    def close(self) -> None:
+        """Gives back the file; the store cannot be used after."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What is written inside is stored whole, or not at all. Await nothing inside."""
+        with self._database.writing():
+            yield
+
+    # Runs
+
+    def begin_run(
+        self,
+        config: RunConfig,
+        *,
+        name: str = "",
+        versions: Mapping[str, str] | None = None,
+        collection: str = "",
+        fresh: bool = False,
+    ) -> Run:
+        """The newest run of the same config, to go on with; a new one if there is none.
+
+        Args:
+            config: What decides the results.
+            name: What people call it; kept from the first start.
+            versions: Of models and packages, by name.
+            collection: Key of the records to read; `config.collection_digest` unless given.
+            fresh: Begin a new run in any case.
+        """
+        with self._database.writing() as connection:
+            return runs.begin(connection, config, name, versions or {}, collection, fresh=fresh)
+
+    def finish_run(self, run: str, status: RunStatus | str = RunStatus.DONE) -> None:
+        """Notes that `run` has ended, and how."""
+        with self._database.writing() as connection:
+            runs.finish(connection, run, status)
+
+    def runs(self) -> list[Run]:
+        """All runs, the oldest first."""
+        with self._database.reading() as connection:
+            rows = connection.execute(select(schema.runs).order_by(schema.runs.c.number))
+            return [runs.read_run(row) for row in rows]
+
+    def run(self, run: str) -> Run:
+        """The run with that id."""
+        with self._database.reading() as connection:
+            return runs.read_run(runs.known(connection, run))
+
+    # What was collected
+
+    def put_record(self, key: str, record: FeatureRecord) -> None:
+        """Keeps `record` under the collection `key`, in place of one of the same feature."""
+        self.put_records(key, [record])
+
+    def put_records(self, key: str, records: Iterable[FeatureRecord]) -> None:
+        """Keeps all `records` under the collection `key`, in one transaction."""
+        with self._database.writing() as connection:
+            for record in records:
+                feature = feature_id(connection, record.feature)
+                kept = schema.records.c
+                connection.execute(
+                    delete(schema.records).where(kept.collection == key, kept.feature == feature)
+                )
+                connection.execute(
+                    insert(schema.records).values(
+                        collection=key,
+                        feature=feature,
+                        kind=record.kind.value,
+                        density=record.density,
+                        threshold=record.threshold,
+                        peak=record.peak,
+                        mean=record.mean,
+                        std=record.std,
+                        n_tokens=record.n_tokens,
+                        payload=packed(record.to_json()),
+                        made=now(),
+                    )
+                )
+
+    def record(self, key: str, feature: FeatureId) -> FeatureRecord | None:
+        """What was collected of `feature` under `key`, if anything was."""
+        with self._database.reading() as connection:
+            payload = connection.execute(
+                select(schema.records.c.payload)
+                .join(schema.features)
+                .where(schema.records.c.collection == key, schema.features.c.name == str(feature))
+            ).scalar()
+        return None if payload is None else read(FeatureRecord, unpacked(payload))
+
+    def recorded(self, key: str) -> frozenset[FeatureId]:
+        """The features that were collected under `key`, without reading their records."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                select(schema.features.c.name)
+                .join(schema.records)
+                .where(schema.records.c.collection == key)
+            )
+            return frozenset(FeatureId.parse(row.name) for row in rows)
+
+    def records(self, key: str) -> Iterator[FeatureRecord]:
+        """All that was collected under `key`, in the order first stored; few in memory at once."""
+        kept, last = schema.records.c, -1
+        while True:
+            with self._database.reading() as connection:
+                rows = connection.execute(
+                    select(kept.feature, kept.payload)
+                    .where(kept.collection == key, kept.feature > last)
+                    .order_by(kept.feature)
+                    .limit(_CHUNK)
+                ).all()
+            for row in rows:
+                yield read(FeatureRecord, unpacked(row.payload))
+            if len(rows) < _CHUNK:
+                return
+            last = rows[-1].feature
+
+    # Explanations and scores
+
+    def put_explanation(self, run: str, explanation: Explanation) -> bool:
+        """Keeps `explanation` and marks its unit done; False if there was one already.
+
+        Once: the first one by an explainer of a feature in a run stays.
+        """
+        with self._database.writing() as connection:
+            runs.known(connection, run)
+            feature = feature_id(connection, explanation.feature)
+            key = insert_once(
+                connection,
+                schema.explanations,
+                run=run,
+                feature=feature,
+                explainer=explanation.explainer,
+                text=plain(explanation.text),
+                abstained=plain(explanation.abstained),
+                model=explanation.model,
+                prompt_version=explanation.prompt_version,
+                **usage_columns(explanation.usage),
+                payload=dump(explanation.to_json()),
+                made=now(),
+            )
+            runs.finish_unit(connection, run, feature, *part_of(explanation))
+            return key is not None
+
+    def put_score(self, run: str, score: Score) -> bool:
+        """Keeps `score`, its predictions and its cost at once; False if there was one already.
+
+        Once: the first one of (feature, explainer, scorer, simulator) in a run stays.
+        """
+        with self._database.writing() as connection:
+            runs.known(connection, run)
+            feature = feature_id(connection, score.feature)
+            payload = score.to_json()
+            predictions = payload.pop("predictions")
+            key = insert_once(
+                connection,
+                schema.scores,
+                run=run,
+                feature=feature,
+                explainer=score.explainer,
+                scorer=score.scorer,
+                simulator=score.simulator,
+                metric=score.metric,
+                model=score.model,
+                value=score.value,
+                low=score.low,
+                high=score.high,
+                null_value=score.null,
+                lift=score.lift,
+                p=score.p,
+                n=score.n,
+                n_failed=score.n_failed,
+                note=plain(score.note),
+                **usage_columns(score.usage),
+                payload=dump(payload),
+                made=now(),
+            )
+            if key is not None:
+                connection.execute(
+                    insert(schema.predictions).values(score=key, payload=packed(predictions))
+                )
+            runs.finish_unit(connection, run, feature, *part_of(score))
+            return key is not None
+
+    def explanation_of(self, run: str, feature: FeatureId, explainer: str) -> Explanation | None:
+        """What `explainer` said of `feature` in `run`, if it did."""
+        kept = schema.explanations.c
+        with self._database.reading() as connection:
+            payload = connection.execute(
+                select(kept.payload)
+                .join(schema.features)
+                .where(kept.run == run, kept.explainer == explainer)
+                .where(schema.features.c.name == str(feature))
+            ).scalar()
+        return None if payload is None else read(Explanation, load(payload))
+
+    def explanations_of(self, run: str) -> list[Explanation]:
+        """All explanations of `run`, in the order stored."""
+        kept = schema.explanations.c
+        with self._database.reading() as connection:
+            runs.known(connection, run)
+            payloads = connection.execute(
+                select(kept.payload).where(kept.run == run).order_by(kept.id)
+            ).scalars()
+            return [read(Explanation, load(payload)) for payload in payloads]
+
+    def score_of(
+        self,
+        run: str,
+        feature: FeatureId,
+        explainer: str,
+        scorer: str,
+        simulator: str | None = None,
+    ) -> Score | None:
+        """What `scorer` gave, with its predictions; of the first simulator if None is named."""
+        kept = schema.scores.c
+        query = (
+            select(kept.payload, schema.predictions.c.payload.label("predictions"))
+            .join(schema.features)
+            .join(schema.predictions)
+            .where(kept.run == run, kept.explainer == explainer, kept.scorer == scorer)
+            .where(schema.features.c.name == str(feature))
+            .order_by(kept.id)
+            .limit(1)
+        )
+        if simulator is not None:
+            query = query.where(kept.simulator == simulator)
+        with self._database.reading() as connection:
+            row = connection.execute(query).first()
+        if row is None:
+            return None
+        return _score(row.payload, unpacked(row.predictions))
+
+    def scores_of(self, run: str, *, predictions: bool = False) -> list[Score]:
+        """All scores of `run`, in the order stored; their predictions only if asked for."""
+        kept = schema.scores.c
+        query = select(kept.payload).where(kept.run == run).order_by(kept.id)
+        if predictions:
+            query = query.add_columns(schema.predictions.c.payload).join(schema.predictions)
+        with self._database.reading() as connection:
+            runs.known(connection, run)
+            rows = connection.execute(query)
+            return [_score(row[0], unpacked(row[1]) if predictions else []) for row in rows]
+
+    def results(self, run: str, *, predictions: bool = False) -> list[ExperimentResult]:
+        """Each explanation of `run` with its scores and what is needed to make them again."""
+        with self._database.reading() as connection:
+            begun = runs.read_run(runs.known(connection, run))
+            scores: dict[tuple[FeatureId, str], list[Score]] = {}
+            for score in self.scores_of(run, predictions=predictions):
+                scores.setdefault((score.feature, score.explainer), []).append(score)
+            explanations = self.explanations_of(run)
+        results = []
+        for explanation in explanations:
+            own = scores.get((explanation.feature, explanation.explainer), [])
+            usage = sum((score.usage for score in own), explanation.usage)
+            results.append(
+                ExperimentResult(
+                    explanation,
+                    tuple(own),
+                    begun.config_digest,
+                    begun.seed,
+                    begun.versions,
+                    usage.cost,
+                    usage.seconds,
+                )
+            )
+        return results
+
+    # Units and failures
+
+    def mark_done(self, run: str, feature: FeatureId, stage: str, part: str = "") -> None:
+        """Notes that a unit is finished which leaves neither explanation nor score."""
+        with self._database.writing() as connection:
+            runs.known(connection, run)
+            runs.finish_unit(connection, run, feature_id(connection, feature), stage, part)
+
+    def done(self, run: str, stage: str) -> frozenset[tuple[FeatureId, str]]:
+        """The finished units of `stage`: each a feature and a part, as `part_of` names it."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                select(schema.features.c.name, schema.units.c.part)
+                .join(schema.units)
+                .where(schema.units.c.run == run, schema.units.c.stage == stage)
+            )
+            return frozenset((FeatureId.parse(row.name), row.part) for row in rows)
+
+    def put_failure(
+        self,
+        run: str,
+        feature: FeatureId | None,
+        stage: str,
+        part: str,
+        kind: str,
+        message: str,
+        reply: str = "",
+    ) -> None:
+        """Keeps why a unit was given up, in place of an earlier reason of the same unit."""
+        with self._database.writing() as connection:
+            runs.known(connection, run)
+            runs.put_failure(connection, run, feature, stage, part, kind, message, reply)
+
+    def failures(self, run: str) -> list[Failure]:
+        """What is given up in `run`, in the order it was."""
+        with self._database.reading() as connection:
+            runs.known(connection, run)
+            return runs.failures(connection, run)
+
+    # The ledger
+
+    def put_call(
+        self,
+        run: str,
+        stage: str,
+        llm: str,
+        usage: Usage,
+        *,
+        request: str = "",
+        attempt: int = 1,
+        error: str = "",
+        error_type: str = "",
+    ) -> None:
+        """Notes a call to a language model; `error` is empty if a reply came."""
+        with self._database.writing() as connection:
+            runs.known(connection, run)
+            connection.execute(
+                insert(schema.calls).values(
+                    run=run,
+                    stage=stage,
+                    llm=llm,
+                    request=request,
+                    attempt=attempt,
+                    error=plain(error)[:500],
+                    error_type=error_type,
+                    cached_calls=usage.cached_calls,
+                    **usage_columns(usage),
+                    made=now(),
+                )
+            )
+
+    def spent(self, run: str | None = None) -> tuple[float, int]:
+        """US dollars and calls so far, in `run` or in all; cached calls count as none.
+
+        Calls whose price is unknown add no dollars.
+        """
+        query = select(func.sum(schema.calls.c.cost), func.sum(schema.calls.c.calls))
+        if run is not None:
+            query = query.where(schema.calls.c.run == run)
+        with self._database.reading() as connection:
+            dollars, calls = connection.execute(query).one()
+        return float(dollars or 0.0), int(calls or 0)
+
+    # Tables for people; `glossator.tables` documents their columns
+
+    def features(self, run: str | None = None) -> DataFrame:
+        """What was collected: one row for each feature and collection."""
+        return self._table(tables.features, run)
+
+    def explanations(self, run: str | None = None) -> DataFrame:
+        """One row for each explanation or abstention."""
+        return self._table(tables.explanations, run)
+
+    def scores(self, run: str | None = None) -> DataFrame:
+        """One row for each score, beside its feature and explanation."""
+        return self._table(tables.scores, run)
+
+    def predictions(self, run: str | None = None) -> DataFrame:
+        """One row for each predicted value: of a token, or of a whole window."""
+        return self._table(tables.predictions, run)
+
+    def calls(self, run: str | None = None) -> DataFrame:
+        """The ledger: one row for each entry."""
+        return self._table(tables.calls, run)
+
+    def export(self, path: str, format: str | None = None, run: str | None = None) -> list[Path]:
+        """Writes the results to `path`, and gives the files written.
+
+        A name with a suffix is one file: the scores with their explanations, then explanations
+        without a score, abstentions among them. Any other name is a folder with a file for each
+        of `features`, `explanations`, `scores`, `predictions`; it is made if need be.
+
+        Args:
+            path: Where to. A file that is there is replaced, whole or not at all.
+            format: `parquet`, `csv` or `jsonl`; by the suffix, else parquet, unless given.
+            run: Only what belongs to this run.
+
+        Raises:
+            ConfigError: if the format is unknown, or `path` holds `..` or control characters.
+        """
+        chosen, target = export.export_format(path, format), Path(path)
+        if target.suffix and not os.path.isdir(target):
+            export.write(self._table(tables.scores_and_abstentions, run), target, chosen)
+            return [target]
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot make {path!r}: {error.strerror}") from error
+        written = []
+        for name, read_table in tables.READERS.items():
+            file = target / f"{name}.{chosen}"
+            export.write(self._table(read_table, run), file, chosen)
+            written.append(file)
+        return written
+
+    def _table(self, read_table: tables.Reader, run: str | None) -> DataFrame:
+        with self._database.reading() as connection:
+            if run is not None:
+                runs.known(connection, run)
+            return read_table(connection, run)
+
+
+def _score(payload: str, predictions: list[JSON]) -> Score:
+    return read(Score, {**load(payload), "predictions": predictions})
