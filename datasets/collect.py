@@ -55,6 +55,8 @@ class CollectSettings:
     """Of the samples; another seed draws other windows."""
     calibration_tokens: int = 50_000
     """Train tokens that the threshold of a dense site is measured on."""
+    percentile: float = PERCENTILE
+    """Of those tokens' activations, above which a token of a dense site fires."""
     batch: int = 32
     """Chunks the model reads at once."""
     n_top: int = 20
@@ -72,6 +74,8 @@ class CollectSettings:
         for name in ("n_top", "n_firing", "n_silent"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is not negative, but {getattr(self, name)} was given")
+        if not 0 <= self.percentile <= 100:
+            raise ConfigError(f"a percentile is from 0 to 100, not {self.percentile}")
         if self.window > self.ctx:
             raise ConfigError(f"a window of {self.window} tokens does not fit a ctx of {self.ctx}")
 
@@ -195,6 +199,7 @@ def _reading(
         features=features,
         chunks=lambda: chunks(corpus, subject.tokenizer, settings.ctx, settings.tokens),
         read=read,
+        percentile=settings.percentile,
         left_out_ids=subject.left_out_ids,
         device=device,
         provenance={

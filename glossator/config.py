@@ -36,8 +36,8 @@ _ALIASES = {
 """Names of repeatable options on the command line, and of the fields they fill."""
 
 _COLLECTED = (
-    *("model", "sae", "corpus", "tokens", "ctx", "window", "calibration_tokens"),
-    *("firing_quantile", "n_top", "n_per_quantile", "n_silent", "dtype", "control", "seed"),
+    *("model", "corpus", "tokens", "ctx", "window", "calibration_tokens"),
+    *("firing_quantile", "n_top", "n_per_quantile", "n_silent", "dtype", "seed"),
 )
 """Options that decide what is collected of a feature."""
 
@@ -139,9 +139,9 @@ class _Options:
         for name in options:
             if name not in known:
                 raise ConfigError(f"there is no option {name!r}; {nearest(name, known)}")
-        tokens = options.get("tokens")
-        if isinstance(tokens, str):
-            options["tokens"] = parse_tokens(tokens)
+        for name in ("tokens", "calibration_tokens"):
+            if isinstance(options.get(name), str):
+                options[name] = parse_tokens(options[name])
         return cls(**options)
 
 
@@ -155,8 +155,6 @@ class RunConfig(_Options):
 
     model: str = "smollm2-135m"
     """The subject: a bundled name, a hub id, a folder, `gguf:PATH`."""
-    sae: str | None = None
-    """The sparse coder whose latents are the features; None for the site's own axes."""
     sites: tuple[str, ...] = ("layers.7.mlp.neurons",)
     features: str = "sample:12"
     """Which features of the sites, such as `0-99`, `3,7,9-`, `sample:200`."""
@@ -194,9 +192,6 @@ class RunConfig(_Options):
     """Test examples that a scorer reads, at most."""
     n_shuffled: int = _setting(5, least=0, most=1_000)
     """Wrong explanations scored for the null."""
-    precision: float | None = _setting(None, least=0.001, most=1.0)
-    """Width of interval at which a scorer may stop early; None to read all `n_scored`."""
-    control: str = _setting("", among=("", "random-weights"))
     seed: int = _setting(0, least=0, most=2**63 - 1)
 
     def __post_init__(self) -> None:
@@ -204,8 +199,6 @@ class RunConfig(_Options):
         for name in ("model", "features", "corpus", "simulator", "llm", "dtype"):
             if not getattr(self, name).strip():
                 raise ConfigError(f"{name} is empty")
-        if self.sae is not None and not self.sae.strip():
-            raise ConfigError("sae names a coder, or is left out")
         if not self.sites:
             raise ConfigError("no site is named; one is layers.7.mlp.neurons")
         if self.window > self.ctx:
@@ -241,14 +234,10 @@ class RunLimits(_Options):
 
     device: str = "auto"
     offline: bool = False
-    executor: str = _setting("local", among=("local", "ray"))
-    workers: int = _setting(1, least=1, most=10_000)
     budget: float | None = _setting(None, least=0.0)
     """US dollars that the run may spend in all."""
     max_calls: int | None = _setting(None, least=0)
     """Calls to language models that the run may make in all."""
-    batch: bool = False
-    """Use the provider's batch API."""
 
 
 _SomeOptions = TypeVar("_SomeOptions", bound=_Options)

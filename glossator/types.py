@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, Self, TypeAlias
 
-JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
 
 def to_json(value: Any) -> JSON:
@@ -42,22 +42,36 @@ def _from_json(wanted: Any, data: Any) -> Any:
             return None
         (inner,) = [a for a in arguments if a is not type(None)]
         return _from_json(inner, data)
+    if origin is Literal:
+        if data not in arguments:
+            raise TypeError(f"{data!r} is none of {', '.join(map(repr, arguments))}")
+        return data
     if origin is tuple:
+        items = _of_type(data, list | tuple)
         if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_from_json(arguments[0], item) for item in data)
-        return tuple(_from_json(a, item) for a, item in zip(arguments, data, strict=True))
+            return tuple(_from_json(arguments[0], item) for item in items)
+        return tuple(_from_json(a, item) for a, item in zip(arguments, items, strict=True))
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-        return {str(key): _from_json(arguments[1], item) for key, item in data.items()}
+        pairs = _of_type(data, Mapping).items()
+        return {str(key): _from_json(arguments[1], item) for key, item in pairs}
     if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
         hints = typing.get_type_hints(wanted)
-        unknown = set(data) - set(hints)
+        unknown = set(_of_type(data, Mapping)) - set(hints)
         if unknown:
-            raise ValueError(f"{wanted.__name__} has no field called {', '.join(sorted(unknown))}")
+            named = ", ".join(sorted(map(str, unknown)))
+            raise ValueError(f"{wanted.__name__} has no field called {named}")
         return wanted(**{name: _from_json(hints[name], data[name]) for name in data})
     if isinstance(wanted, type) and issubclass(wanted, StrEnum):
         return wanted(data)
     if wanted is float:
-        return float(data)
+        return float(_of_type(data, int | float))
+    return _of_type(data, wanted)
+
+
+def _of_type(data: Any, wanted: Any) -> Any:
+    """`data`, which must be of the type `wanted`. A flag is no number."""
+    if not isinstance(data, wanted) or (isinstance(data, bool) and wanted is not bool):
+        raise TypeError(f"{data!r:.100} is no {getattr(wanted, '__name__', wanted)}")
     return data
 
 
@@ -78,11 +92,11 @@ class _Jsonable:
         """The value that `to_json` gave `data` for.
 
         Raises:
-            ValueError: if a field is unknown, missing, or its value is not allowed.
+            ValueError: if a field is unknown, missing, of another type, or not allowed.
         """
         try:
             built: Self = _from_json(cls, data)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"not a {cls.__name__}: {error}") from error
         return built
 
@@ -107,8 +121,10 @@ class FeatureId(_Jsonable):
     """Whether this is the negative tail: its activations are the raw ones times -1."""
 
     def __post_init__(self) -> None:
-        if not self.model or "//" in self.model or self.model.count("/") > 1:
-            raise ValueError(f"a model name is not empty and holds at most one '/': {self.model!r}")
+        if not self.model or self.model.count("/") > 1 or self.model.endswith("/"):
+            raise ValueError(
+                f"a model name is not empty and holds at most one '/', inside it: {self.model!r}"
+            )
         if not self.site or "/" in self.site or "@" in self.site:
             raise ValueError(f"a site is not empty and holds no '/' and no '@': {self.site!r}")
         if self.coder is not None and not self.coder:

@@ -64,8 +64,8 @@ class Pearson:
         flat = (var_x <= 1e-12 * np.abs(xx / n)) | (var_y <= 1e-12 * np.abs(yy / n))
         r = np.full(len(weights), np.nan)
         fine = ~flat & (var_x > 0) & (var_y > 0) & (n > 0)
-        r[fine] = cov[fine] / np.sqrt(var_x[fine] * var_y[fine])
-        return np.clip(r, -1.0, 1.0)
+        r[fine] = np.clip(cov[fine] / np.sqrt(var_x[fine] * var_y[fine]), -1.0, 1.0)
+        return r
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def weighted_ranks(values: Floats, weights: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class ExplainedVariance:
-    """Weighted R² of a line `slope * predicted + intercept` whose two numbers were fitted elsewhere.
+    """Weighted R² of `slope * predicted + intercept`, whose two numbers were fitted elsewhere.
 
     1 minus the squared error over the variance; below 0 where the mean would do better.
     """

@@ -80,13 +80,10 @@ def test_the_digest_does_not_depend_on_the_order_of_keys() -> None:
 
 def test_every_option_that_decides_results_changes_the_digest() -> None:
     other: dict[str, Any] = {
-        "sae": "default",
         "sites": ["layers.1.mlp.neurons"],
         "explainers": ["unigram"],
         "scorers": ["detection"],
-        "control": "random-weights",
         "base_url": "http://localhost:1/v1",
-        "precision": 0.05,
         "firing_quantile": 0.9,
     }
     digests = {RunConfig().digest}
@@ -99,7 +96,7 @@ def test_every_option_that_decides_results_changes_the_digest() -> None:
 
 
 def test_an_int_given_for_a_number_has_the_digest_of_the_float() -> None:
-    assert RunConfig(precision=1).digest == RunConfig(precision=1.0).digest
+    assert RunConfig(firing_quantile=1).digest == RunConfig(firing_quantile=1.0).digest
 
 
 def test_what_is_collected_does_not_depend_on_who_explains_it() -> None:
@@ -111,7 +108,7 @@ def test_what_is_collected_does_not_depend_on_who_explains_it() -> None:
 
 
 def test_a_config_comes_back_from_its_json() -> None:
-    config = RunConfig(sites=("layers.1.mlp.neurons", "layers.2.mlp.neurons"), precision=0.05)
+    config = RunConfig(sites=("layers.1.mlp.neurons", "layers.2.mlp.neurons"), firing_quantile=0.9)
     assert RunConfig.from_mapping(json.loads(json.dumps(config.to_json()))) == config
 
 
@@ -138,12 +135,9 @@ def test_an_unknown_key_is_refused_and_the_near_one_named() -> None:
         ({"model": " "}, "model is empty"),
         ({"model": "a\x00b"}, "cannot be printed"),
         ({"window": 256}, "cannot be cut from a ctx of 128"),
-        ({"control": "random"}, "did you mean random-weights"),
         ({"firing_quantile": float("nan")}, "finite"),
         ({"firing_quantile": 1.5}, "at most 1"),
-        ({"precision": 0}, "precision is at least"),
         ({"seed": -1}, "seed is at least 0"),
-        ({"sae": ""}, "sae names a coder"),
         ({"base_url": "localhost:8000"}, "such as http://localhost:8000/v1"),
         ({"base_url": "http://[bad"}, "such as http://localhost:8000/v1"),
         ({"site": "a", "sites": "b"}, "sites is given twice"),
@@ -163,8 +157,8 @@ def test_a_key_in_an_address_is_refused_and_not_repeated() -> None:
 
 
 def test_limits_are_checked_too() -> None:
-    with pytest.raises(ConfigError, match="workers is at least 1"):
-        RunLimits(workers=0)
+    with pytest.raises(ConfigError, match="max_calls is at least 0"):
+        RunLimits(max_calls=-1)
     with pytest.raises(ConfigError, match="offline is true or false"):
         RunLimits.from_mapping({"offline": "yes"})
     assert RunLimits(budget=2).budget == 2.0

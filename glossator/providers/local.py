@@ -30,7 +30,7 @@ from glossator.types import Usage
 if TYPE_CHECKING:
     from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-MAX_NODES = 1024
+MAX_NODES = 512
 """Tokens a forward pass over a tree may hold: attention grows with its square."""
 MAX_GENERATED_TOGETHER = 16
 
@@ -84,8 +84,8 @@ class LocalLLM:
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
         from transformers.utils import logging
 
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         where: str | Path
         options: dict[str, Any] = {"local_files_only": offline or not spec.startswith("hf:")}
         tokenizer_options = dict(options)
@@ -118,17 +118,20 @@ class LocalLLM:
             ) from error
         if not tokenizer.chat_template:
             raise ConfigError(f"{spec!r} has no chat template, so it cannot follow instructions")
-        return cls(spec, model.to(place).eval(), tokenizer, revision)
+        model.to(place)
+        model.eval()  # type: ignore[no-untyped-call]
+        return cls(spec, model, tokenizer, revision)
 
     async def reply(self, request: Request) -> Reply:
         """The answer to `request`, computed together with others that wait."""
         if not request.max_tokens and not request.answers:
             raise ConfigError("a request asks for text (max_tokens) or for answers")
-        waiting = _Waiting(
-            request, self._prompt(request), asyncio.get_running_loop().create_future()
-        )
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(request, self._prompt(request), loop.create_future())
+        # What an event loop that has ended left behind is nobody's.
+        self._waiting = [w for w in self._waiting if w.future.get_loop() is loop]
         self._waiting.append(waiting)
-        if self._worker is None or self._worker.done():
+        if self._worker is None or self._worker.done() or self._worker.get_loop() is not loop:
             self._worker = asyncio.create_task(self._work())
         return await waiting.future
 
@@ -231,12 +234,13 @@ class LocalLLM:
         groups: list[list[_Waiting]] = []
         tree = TokenTree()
         for waiting in judged:
-            if not groups or len(tree) + tree.growth(waiting.prompt.ids) > MAX_NODES + len(
-                self._kept[0] if self._kept else ()
-            ):
+            ids = waiting.prompt.ids
+            # In sorted order the first and the newest have least in common of all in the group.
+            shared = common_prefix([groups[-1][0].prompt.ids, ids]) if groups else 0
+            if not groups or len(tree) + tree.growth(ids) - shared > MAX_NODES:
                 groups.append([])
                 tree = TokenTree()
-            tree.insert(waiting.prompt.ids)
+            tree.insert(ids)
             groups[-1].append(waiting)
         return groups
 
@@ -246,7 +250,7 @@ class LocalLLM:
         # At least one token of every prompt must be in the tree, for its logits.
         first_place = min(p.places[0] for p in prompts)
         prefix = prompts[0].ids[: min(common_prefix([p.ids for p in prompts]), first_place)]
-        cache, computed = self._prefix(prefix)
+        cache = self._prefix(prefix)
         tree = TokenTree()
         wanted: list[tuple[list[int], list[list[list[int]]]]] = []
         rows: dict[int, int] = {}
@@ -285,8 +289,8 @@ class LocalLLM:
             )
         return replies
 
-    def _prefix(self, ids: tuple[int, ...]) -> tuple[DynamicCache, int]:
-        """The keys and values of `ids`, reusing what is kept; and how many had to be computed."""
+    def _prefix(self, ids: tuple[int, ...]) -> DynamicCache:
+        """The keys and values of `ids`, reusing what is kept."""
         from transformers import DynamicCache
 
         kept_ids, cache = self._kept or ((), DynamicCache(config=self.model.config))
@@ -297,7 +301,7 @@ class LocalLLM:
             tokens = torch.tensor([fresh], device=self.model.device)
             self.model.base_model(input_ids=tokens, past_key_values=cache, use_cache=True)
         self._kept = (ids, cache)
-        return cache, len(fresh)
+        return cache
 
     def _forward(
         self, tree: TokenTree, cache: DynamicCache, n_before: int, rows: list[int]
@@ -316,8 +320,7 @@ class LocalLLM:
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state[0]  # (n_nodes, d_model)
-        head = self.model.get_output_embeddings()
-        logits = head(hidden[torch.tensor(rows, device=device)])  # (n_rows, n_vocab)
+        logits = self._logits(hidden[torch.tensor(rows, device=device)])  # (n_rows, n_vocab)
         return torch.log_softmax(logits.float(), dim=-1).cpu()
 
     # -- text ------------------------------------------------------------------------------------
@@ -332,8 +335,7 @@ class LocalLLM:
         device = self.model.device
         prompts = [w.prompt.ids for w in group]
         shared = min(common_prefix(prompts), min(map(len, prompts)) - 1)
-        cache, _ = self._prefix(prompts[0][:shared])
-        cache = copy.deepcopy(cache)
+        cache = copy.deepcopy(self._prefix(prompts[0][:shared]))
         cache.batch_repeat_interleave(len(group))
         longest = max(map(len, prompts)) - shared
         ids = torch.zeros(len(group), longest, dtype=torch.long)
@@ -356,7 +358,7 @@ class LocalLLM:
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state[:, -1]  # (n_group, d_model)
-            logits = self.model.get_output_embeddings()(hidden).float().cpu()  # (n_group, n_vocab)
+            logits = self._logits(hidden).float().cpu()  # (n_group, n_vocab)
             if request.temperature > 0:
                 odds = torch.softmax(logits / request.temperature, dim=-1)
                 chosen = torch.multinomial(odds, 1, generator=chance)[:, 0]
@@ -364,7 +366,7 @@ class LocalLLM:
                 chosen = logits.argmax(dim=-1)  # (n_group,)
             for row in list(open_rows):
                 made[row].append(int(chosen[row]))
-                text = self.tokenizer.decode(made[row])
+                text = str(self.tokenizer.decode(made[row]))
                 if int(chosen[row]) in stops or any(s in text for s in request.stop):
                     open_rows.discard(row)
             if not open_rows:
@@ -376,6 +378,11 @@ class LocalLLM:
             self._written(w, row not in open_rows, made[row], stops) for row, w in enumerate(group)
         ]
 
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        head: torch.nn.Module = self.model.get_output_embeddings()  # type: ignore[no-untyped-call]
+        found: torch.Tensor = head(hidden)
+        return found
+
     def _stop_ids(self) -> set[int]:
         """Tokens that end a reply."""
         settings = self.model.generation_config
@@ -385,7 +392,7 @@ class LocalLLM:
 
     def _written(self, w: _Waiting, ended: bool, made: list[int], stops: set[int]) -> Reply:
         kept = made[:-1] if made and made[-1] in stops else made
-        text = self.tokenizer.decode(kept, skip_special_tokens=True)
+        text = str(self.tokenizer.decode(kept, skip_special_tokens=True))
         text = text[: min((text.find(s) for s in w.request.stop if s in text), default=len(text))]
         return Reply(
             text=w.request.prefill + text,

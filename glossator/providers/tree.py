@@ -65,7 +65,7 @@ class TokenTree:
         return seen
 
 
-def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
+def common_prefix(sequences: Sequence[tuple[int, ...]]) -> int:
     """How many tokens all `sequences` begin with in common."""
     first, last = min(sequences), max(sequences)
     for index, (a, b) in enumerate(zip(first, last, strict=False)):

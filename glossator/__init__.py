@@ -1,0 +1,48 @@
+"""Glossator: says in words what a language model's features do, and whether that is true."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from glossator.api import (
+        collect,
+        collect_planted,
+        explain,
+        load_subject,
+        open_store,
+        run_sync,
+        score,
+    )
+    from glossator.types import Example, Explanation, FeatureId, FeatureRecord, Score, Split
+
+__all__ = [
+    "Example",
+    "Explanation",
+    "FeatureId",
+    "FeatureRecord",
+    "Score",
+    "Split",
+    "collect",
+    "collect_planted",
+    "explain",
+    "load_subject",
+    "open_store",
+    "run_sync",
+    "score",
+]
+
+_TYPES = frozenset(name for name in __all__ if name[0].isupper())
+
+
+def __getattr__(name: str) -> Any:
+    """The public name, imported when it is first used: `import glossator` takes no torch."""
+    if name not in __all__:
+        raise AttributeError(f"glossator has no {name!r}; it has {', '.join(__all__)}")
+    if name in _TYPES:
+        from glossator import types as home
+    elif name == "open_store":
+        from glossator import store as home  # type: ignore[no-redef]
+    else:
+        from glossator import api as home  # type: ignore[no-redef]
+    return getattr(home, name)

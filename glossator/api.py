@@ -1,0 +1,173 @@
+"""The Python names: collect, explain and score from a script or a notebook."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import threading
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from glossator.datasets.collect import collect
+from glossator.datasets.planted import collect_planted
+from glossator.explainers.build import build_explainer, needs_llm
+from glossator.llm import LLM, as_llm
+from glossator.providers.metered import MemoryCache, Metered
+from glossator.providers.prices import FREE, price_of
+from glossator.providers.table import make_llm
+from glossator.scorers.build import AUTO, Settings, build_scorer
+from glossator.scorers.nulls import choose_wrong
+from glossator.store import open_store
+from glossator.subject import load_subject
+from glossator.types import Explanation, FeatureRecord, Score
+
+__all__ = [
+    "collect",
+    "collect_planted",
+    "explain",
+    "load_subject",
+    "open_store",
+    "run_sync",
+    "score",
+]
+
+_Result = TypeVar("_Result")
+
+
+async def explain(
+    record: FeatureRecord,
+    explainer: str = "max-act",
+    llm: Any = "local",
+    *,
+    n_shown: int = 10,
+    offline: bool = False,
+) -> Explanation:
+    """What `explainer` says of a feature, from the train split of its record alone.
+
+    Args:
+        record: what was collected.
+        explainer: a registered name or a dotted path.
+        llm: a name such as `local`, a language model, or a function from messages to a reply.
+        n_shown: excerpts shown.
+        offline: never try the network.
+
+    Raises:
+        NotRegistered: if there is no such explainer or language model.
+        ReplyError, ProviderError: as the language model does.
+    """
+    model = _metered(llm, offline) if needs_llm(explainer) else None
+    try:
+        part = build_explainer(explainer, model, n_shown=n_shown)
+        return await part.explain(record.feature, record.train)
+    finally:
+        await _close(model, llm)
+
+
+async def score(
+    explanation: Explanation,
+    record: FeatureRecord,
+    scorers: Sequence[str] = ("simulation", "detection"),
+    llm: Any = "local",
+    *,
+    simulator: str = AUTO,
+    others: Sequence[Explanation] = (),
+    n_scored: int = 40,
+    n_shuffled: int = 5,
+    seed: int = 0,
+    offline: bool = False,
+) -> list[Score]:
+    """How well `explanation` predicts the test split of `record`, by each of `scorers`.
+
+    Args:
+        explanation: anybody's, `Explanation.written_by_hand` included.
+        record: what was collected of the same feature.
+        scorers: registered names or dotted paths.
+        llm: as for `explain`; None where simulator and judge ask nobody.
+        simulator: a registered name, or `auto`.
+        others: explanations of other features, for the null; with under two, fixed decoys serve.
+        n_scored: test windows, at most.
+        n_shuffled: wrong explanations scored for the null.
+        seed: of the sample of windows and the intervals.
+        offline: never try the network.
+
+    Raises:
+        ValueError: if explanation and record are of different features.
+        NotRegistered: if there is no such scorer, simulator or language model.
+        Unsupported: if the language model cannot do what the simulator needs.
+    """
+    if explanation.feature != record.feature:
+        raise ValueError(
+            f"the explanation is of {explanation.feature}, the record of {record.feature}"
+        )
+    asks_nobody = simulator in ("lexical", "symbolic") or (
+        simulator == AUTO and bool(explanation.words)
+    )
+    model = None if llm is None or asks_nobody else _metered(llm, offline)
+    wrong = choose_wrong(
+        explanation,
+        [replace(e, explainer=explanation.explainer) for e in others],
+        n_shuffled,
+        seed,
+    )
+    try:
+        parts = [
+            build_scorer(
+                name,
+                explanation,
+                wrong,
+                simulator=simulator,
+                llm=model,
+                settings=Settings(n_scored, seed=seed),
+            )
+            for name in scorers
+        ]
+        return [await part.score(explanation, record.test, record.dev) for part in parts]
+    finally:
+        await _close(model, llm)
+
+
+def run_sync(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+    """The result of `coroutine`, for scripts; works inside a running event loop too."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    found: list[_Result] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            found.append(asyncio.run(coroutine))
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+            errors.append(error)
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,))
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return found[0]
+
+
+@functools.lru_cache(maxsize=2)
+def _kept_local(spec: str, offline: bool) -> LLM:
+    """A local model stays loaded from call to call."""
+    return make_llm(spec, offline=offline)
+
+
+def _metered(llm: Any, offline: bool) -> Metered:
+    if isinstance(llm, str):
+        local = not llm.startswith(("openai:", "anthropic:"))
+        model = _kept_local(llm, offline) if local else make_llm(llm, offline=offline)
+    else:
+        model = as_llm(llm)
+    price = price_of(model)
+    return Metered(model, MemoryCache(), price=price, limit=4096 if price is FREE else 16)
+
+
+async def _close(model: Metered | None, llm: Any) -> None:
+    """Closes a connection that was opened here, and no model that somebody handed in."""
+    if model is not None and isinstance(llm, str) and price_of(model.llm) is not FREE:
+        await model.aclose()

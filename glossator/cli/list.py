@@ -1,0 +1,180 @@
+"""`list`: results as a table, sorted and filtered; or the runs there are."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from glossator.cli.results import Result, print_results, read_results, scorer_names
+from glossator.cli.session import Session
+from glossator.cli.text import visible
+from glossator.errors import ConfigError, StoreError
+from glossator.registry import nearest
+
+if TYPE_CHECKING:
+    from glossator.runs import Run
+    from glossator.store import Store
+
+_PLAIN = ("feature", "explainer", "explanation", "kind", "density", "cost", "seconds")
+_OF_SCORE = ("value", "low", "high", "null", "lift", "p", "q", "n", "n_failed")
+
+
+def list_command(
+    context: typer.Context,
+    run: Annotated[str | None, typer.Option(help="Which run (default: the newest).")] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            help="feature, explainer, kind, density, cost, seconds, a scorer, or SCORER.p and the "
+            "like; a minus in front turns the order round, as in --sort=-simulation.",
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Rows at most.", min=1)] = None,
+    explainer: Annotated[
+        list[str] | None, typer.Option(help="Only explanations by it; repeatable.")
+    ] = None,
+    scorer: Annotated[list[str] | None, typer.Option(help="Only scores of it; repeatable.")] = None,
+    feature: Annotated[
+        str | None, typer.Option(help="Only features like this, such as '*layers.7.*'.")
+    ] = None,
+    runs: Annotated[bool, typer.Option("--runs", help="List the runs instead.")] = False,
+) -> int:
+    """The results of a run as a table.
+
+    --json prints one document: run, results (one for each explanation, with its scores).
+    """
+    session = Session.of(context)
+    with session.open_store() as store:
+        if runs:
+            _list_runs(session, store.runs())
+            return 0
+        chosen = newest_run(store, run)
+        results = filtered(read_results(store, chosen.id), explainer, scorer, feature)
+    if sort:
+        results = ordered(results, sort)
+    total = len(results)
+    results = results[:limit]
+    if session.as_json:
+        session.print_json({"run": chosen.id, "results": [r.to_json() for r in results]})
+        return 0
+    if results:
+        print_results(session.console(), results)
+    cut = "" if total == len(results) else f" of {total}"
+    session.say(f"run {chosen.id}, {chosen.status.value}: {len(results)}{cut} explanations")
+    return 0
+
+
+def newest_run(store: Store, run: str | None) -> Run:
+    """The run called `run`, or the newest.
+
+    Raises:
+        StoreError: if there is none; it names those there are.
+    """
+    if run is not None:
+        return store.run(run)
+    there = store.runs()
+    if not there:
+        raise StoreError(f"{store.url} holds no run yet; `glossator run` makes one")
+    return there[-1]
+
+
+def filtered(
+    results: Sequence[Result],
+    explainers: Sequence[str] | None,
+    scorers: Sequence[str] | None,
+    feature: str | None,
+) -> list[Result]:
+    """Those of `results` that are asked for.
+
+    Raises:
+        ConfigError: if no result has such an explainer or scorer.
+    """
+    import dataclasses
+
+    _check_named("explainer", explainers, [result.explainer for result in results])
+    _check_named("scorer", scorers, [name.partition("/")[0] for name in scorer_names(results)])
+    kept = [r for r in results if not explainers or r.explainer in explainers]
+    if feature is not None:
+        pattern = feature if any(c in feature for c in "*?[") else f"*{feature}*"
+        kept = [r for r in kept if fnmatch.fnmatchcase(r.feature, pattern)]
+    if scorers:
+        kept = [
+            dataclasses.replace(
+                r, scores={n: s for n, s in r.scores.items() if n.partition("/")[0] in scorers}
+            )
+            for r in kept
+        ]
+    return kept
+
+
+def ordered(results: Sequence[Result], column: str) -> list[Result]:
+    """`results` by `column`, a minus in front for descending; what has no value comes last.
+
+    Raises:
+        ConfigError: if there is no such column.
+    """
+    name, descending = column.removeprefix("-"), column.startswith("-")
+    scorers = scorer_names(results)
+    known = [*_PLAIN, *scorers, *(f"{s}.{part}" for s in scorers for part in _OF_SCORE)]
+    if results and name not in known:
+        hint = nearest(name, known).partition("did you mean")
+        near = f" ({hint[1]}{hint[2]}" if hint[1] else ""
+        raise ConfigError(
+            f"there is no column {name!r} to sort by; there are: {', '.join([*_PLAIN, *scorers])}, "
+            f"and SCORER.{', .'.join(_OF_SCORE)}{near}"
+        )
+
+    def value(result: Result) -> Any:
+        if name in _PLAIN:
+            return getattr(result, name)
+        scorer, _, part = name.rpartition(".") if name not in scorers else (name, "", "value")
+        return result.scores.get(scorer, {}).get(part)
+
+    having = [r for r in results if value(r) is not None]
+    having.sort(key=value, reverse=descending)
+    return having + [r for r in results if value(r) is None]
+
+
+def _check_named(what: str, names: Sequence[str] | None, there: Sequence[str]) -> None:
+    known = list(dict.fromkeys(there))
+    for name in names or ():
+        if name not in known:
+            hint = nearest(name, known) if known else "there are none"
+            raise ConfigError(f"no result of this run has the {what} {name!r}; {hint}")
+
+
+def _list_runs(session: Session, runs: Sequence[Run]) -> None:
+    rows = [
+        {
+            "run": run.id,
+            "status": run.status.value,
+            "started": run.started,
+            "finished": run.finished,
+            "seed": run.seed,
+            "config_digest": run.config_digest,
+            "collection": run.collection,
+            "config": dict(run.config),
+        }
+        for run in runs
+    ]
+    if session.as_json:
+        session.print_json({"runs": rows})
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    columns = ("run", "status", "started", "model", "sites", "features", "explainers", "llm")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for run in runs:
+        cells = [run.id, run.status.value, run.started[:16].replace("T", " ")]
+        for name in columns[3:]:
+            value = run.config.get(name, "")
+            joined = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            cells.append(visible(joined))
+        table.add_row(*(Text(cell) for cell in cells))
+    session.console().print(table)

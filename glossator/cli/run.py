@@ -1,0 +1,212 @@
+"""`run`, `collect`, `explain`, `score`: work on the features asked for, and what came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from glossator.cli.interrupts import INTERRUPTED, Interrupted, finish_or_drain
+from glossator.cli.options import ONLY_HERE, with_run_options
+from glossator.cli.progress import duration, shown_progress
+from glossator.cli.results import (
+    beaten_lines,
+    dollars,
+    failure_json,
+    print_failures,
+    print_results,
+    read_results,
+)
+from glossator.cli.session import Session, sqlite_file
+from glossator.cli.text import visible
+from glossator.config import RunConfig, RunLimits, from_options, merge
+
+if TYPE_CHECKING:
+    from glossator.estimate import Plan
+    from glossator.pipeline import Outcome, Progress
+    from glossator.store import Store
+
+ALL = ("collect", "explain", "score")
+
+
+def _command(stages: Sequence[str], said: str) -> Callable[..., int]:
+    def command(context: typer.Context, **flags: Any) -> int:
+        return _work(Session.of(context), tuple(stages), flags)
+
+    command.__doc__ = said
+    return with_run_options(command)
+
+
+run_command = _command(
+    ALL,
+    """Collect, explain, score and record, for the features asked for.
+
+    The same command again goes on where it stopped. --json prints one document: run, status,
+    done, failed, results (one for each explanation, with its scores), failures.
+    """,
+)
+collect_command = _command(("collect",), "Collect activations alone, for later explaining.")
+explain_command = _command(
+    ("explain",),
+    """Explain what was collected.
+
+    With the options of an earlier command it goes on with that run; what was collected for the
+    same text serves all runs.
+    """,
+)
+score_command = _command(
+    ("score",),
+    """Score the explanations there are on held-out text.
+
+    With the options of an earlier command it goes on with that run.
+    """,
+)
+
+
+def _work(session: Session, stages: tuple[str, ...], flags: dict[str, Any]) -> int:
+    own = {name: flags.pop(name) for name in ONLY_HERE}
+    file = dict(session.options)
+    for name in ONLY_HERE:
+        from_file = bool(file.pop(name, False))
+        own[name] = from_file if own[name] is None else own[name]
+    config, limits = from_options(merge({}, file, flags))
+    if own["dry_run"]:
+        return _dry_run(session, stages, config, limits)
+
+    from glossator import pipeline
+
+    asked = threading.Event()
+    store = session.open_store(there=False)
+    try:
+        with shown_progress(session.quiet) as show:
+            outcome = finish_or_drain(
+                pipeline.run(
+                    config,
+                    limits,
+                    store,
+                    stages=stages,
+                    fresh=own["fresh"],
+                    on_progress=unless(asked, show),
+                ),
+                asked,
+            )
+        _report(session, store, outcome, stages)
+    except Interrupted:
+        session.say("Stopped. What was finished is kept; the same command again goes on from here.")
+        return INTERRUPTED
+    finally:
+        store.close()
+    return exit_code(outcome)
+
+
+def unless(
+    asked: threading.Event, show: Callable[[Progress], None] | None
+) -> Callable[[Progress], None]:
+    """`show`, which also ends a thread that reports once the user has `asked` to stop.
+
+    The text is read in a thread of its own for minutes, and a thread cannot be cancelled. Nothing
+    of an unfinished reading is stored.
+    """
+
+    def report(progress: Progress) -> None:
+        if asked.is_set() and threading.current_thread() is not threading.main_thread():
+            raise Interrupted
+        if show is not None:
+            show(progress)
+
+    return report
+
+
+def exit_code(outcome: Outcome) -> int:
+    """What the command ends with."""
+    from glossator.runs import RunStatus
+
+    if outcome.stopped is not None:
+        return outcome.stopped.exit_code
+    if outcome.status is RunStatus.INTERRUPTED:
+        return INTERRUPTED
+    return 1 if outcome.failed else 0
+
+
+def _dry_run(
+    session: Session, stages: tuple[str, ...], config: RunConfig, limits: RunLimits
+) -> int:
+    import tempfile
+
+    from glossator import estimate
+    from glossator.store import open_store
+
+    file = sqlite_file(session.store_url)
+    if file is not None and not file.exists():
+        # A plan leaves no store behind.
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            open_store(f"sqlite:///{folder}/plan.db") as store,
+        ):
+            plan = estimate.plan(config, limits, store, stages)
+    else:
+        with session.open_store() as store:
+            plan = estimate.plan(config, limits, store, stages)
+    if session.as_json:
+        session.print_json(dataclasses.asdict(plan))
+    else:
+        for line in plan_lines(plan):
+            session.console().print(line, soft_wrap=True)
+    return 0
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """The plan for people."""
+    cost = "unknown: no price is known" if plan.dollars is None else dollars(plan.dollars)
+    return [
+        f"features           {plan.features:,}",
+        f"calls              {plan.calls:,}",
+        f"prompt tokens      {plan.prompt_tokens:,}",
+        f"completion tokens  {plan.completion_tokens:,}",
+        f"cost               {cost}",
+        f"time               about {duration(plan.seconds)}",
+        f"disk               {plan.disk_bytes / 1e6:,.1f} MB",
+        *plan.notes,
+    ]
+
+
+def _report(session: Session, store: Store, outcome: Outcome, stages: tuple[str, ...]) -> None:
+    run = outcome.run.id
+    failures = store.failures(run)
+    collected = stages == ("collect",)
+    results = [] if collected else read_results(store, run)
+    if session.as_json:
+        stopped = None if outcome.stopped is None else str(outcome.stopped)
+        session.print_json(
+            {
+                "run": run,
+                "status": outcome.status.value,
+                "done": outcome.done,
+                "failed": outcome.failed,
+                "stopped": stopped,
+                "collection": outcome.run.collection,
+                "results": [result.to_json() for result in results],
+                "failures": [failure_json(failure) for failure in failures],
+            }
+        )
+    else:
+        console = session.console()
+        if results:
+            print_results(console, results)
+        for line in beaten_lines(results):
+            console.print(line, soft_wrap=True)
+        if collected:
+            console.print(f"{run}: {outcome.done} features collected")
+        print_failures(console, failures)
+    # What follows is for people: a program reads the exit code and the status.
+    if outcome.stopped is not None:
+        print(f"glossator: {visible(str(outcome.stopped), lines=True)}", file=sys.stderr)
+    if collected:
+        session.say("Explain them with the same options: " + session.again("explain"))
+    elif results:
+        page = session.again(f"report {run} --out report.html")
+        session.say(f"Run {run}: {outcome.status.value}. For a page to look through: {page}")

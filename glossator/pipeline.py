@@ -1,0 +1,444 @@
+"""The main job: collect, explain, score and record, going on where it was cut off.
+
+A unit of work is one feature collected, one explanation, or one score. Its result, its cost and its
+being done are written together, so a run that is killed repeats only what was in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any
+
+from glossator.config import RunConfig, RunLimits
+from glossator.datasets.collect import CollectSettings, collect_features
+from glossator.datasets.corpora import Corpus, load_corpus
+from glossator.datasets.selection import choose_features
+from glossator.errors import (
+    BudgetSpent,
+    ConfigError,
+    GlossatorError,
+    ProviderError,
+    ProviderRefused,
+    ReplyError,
+)
+from glossator.explainers.build import build_explainer, needs_llm
+from glossator.llm import LLM
+from glossator.providers.budget import Budget
+from glossator.providers.metered import Call, MemoryCache, Metered, ReplyCache
+from glossator.providers.prices import FREE, price_of
+from glossator.providers.table import make_llm
+from glossator.runs import Run, RunStatus
+from glossator.scorers.build import AUTO, Settings, build_scorer, limits_of, simulator_for
+from glossator.scorers.nulls import choose_wrong
+from glossator.scorers.table import SCORERS, SIMULATORS
+from glossator.store import Store
+from glossator.subject import Subject, load_subject
+from glossator.types import Explanation, FeatureId, FeatureRecord
+
+STAGES = ("collect", "explain", "score")
+TOGETHER = 16
+"""Units worked on at a time; the language models batch or limit what these ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is."""
+
+    stage: str
+    done: int
+    """Units, or tokens in the stage `read`."""
+    total: int
+    """0 where it is not known."""
+    failed: int = 0
+    spent: float | None = 0.0
+    """US dollars in this run so far."""
+    calls: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended."""
+
+    run: Run
+    done: int
+    """Features of which everything asked for is there."""
+    failed: int
+    """Features of which something is not."""
+    status: RunStatus
+    stopped: GlossatorError | None = None
+    """What ended it before its time: the budget, or a provider that refuses."""
+
+
+Tell = Callable[[Progress], None]
+
+
+async def run(
+    config: RunConfig,
+    limits: RunLimits,
+    store: Store,
+    *,
+    stages: Sequence[str] = STAGES,
+    fresh: bool = False,
+    on_progress: Tell | None = None,
+) -> Outcome:
+    """Does what `config` asks for and `store` lacks.
+
+    Raises:
+        ConfigError, NotRegistered, AssetError, CorpusError, Unsupported: before anything is paid.
+        StoreError: if the store cannot be written.
+        asyncio.CancelledError: if interrupted; what is done is stored, and the run marked so.
+    """
+    check_names(config)
+    job = await asyncio.to_thread(_Job.prepare, config, limits, store, fresh, on_progress)
+    status = RunStatus.DONE
+    stopped: GlossatorError | None = None
+    try:
+        if "collect" in stages:
+            await job.collect()
+        async with job.language_models(stages):
+            if "explain" in stages:
+                await job.explain()
+            if "score" in stages:
+                await job.score()
+    except asyncio.CancelledError:
+        store.finish_run(job.run.id, RunStatus.INTERRUPTED)
+        raise
+    except BudgetSpent as error:
+        status, stopped = RunStatus.BUDGET_SPENT, error
+    except ProviderRefused as error:
+        status, stopped = RunStatus.REFUSED, error
+    except GlossatorError:
+        store.finish_run(job.run.id, RunStatus.INTERRUPTED)
+        raise
+    failed = {f.feature for f in store.failures(job.run.id)}
+    if failed and stopped is None:
+        status = RunStatus.SOME_FAILED
+    store.finish_run(job.run.id, status)
+    return Outcome(
+        store.run(job.run.id), len(job.features) - len(failed), len(failed), status, stopped
+    )
+
+
+def check_names(config: RunConfig) -> None:
+    """Refuses names that nobody has, before anything is loaded.
+
+    Raises:
+        NotRegistered: naming the near ones.
+    """
+    for name in config.explainers:
+        needs_llm(name)
+    for name in config.scorers:
+        SCORERS.load(name)
+    if config.simulator != AUTO:
+        SIMULATORS.load(config.simulator)
+
+
+def chosen_features(config: RunConfig, subject: Subject, corpus: Corpus) -> list[FeatureId]:
+    """The features that `config` names, in order.
+
+    Raises:
+        ConfigError: if a site or a feature is not there.
+    """
+    from glossator.datasets.collect import densities
+
+    sites = {site: subject.resolve(site).width for site in subject.expand(list(config.sites))}
+    settings = collect_settings(config)
+    return choose_features(
+        config.features,
+        subject.name,
+        sites,
+        seed=config.seed,
+        densities=lambda: densities(subject, list(sites), corpus, settings),
+    )
+
+
+def collect_settings(config: RunConfig) -> CollectSettings:
+    """What `config` says of collecting."""
+    return CollectSettings(
+        tokens=config.tokens,
+        ctx=config.ctx,
+        window=config.window,
+        seed=config.seed,
+        calibration_tokens=config.calibration_tokens,
+        percentile=100 * config.firing_quantile,
+        n_top=config.n_top,
+        n_firing=5 * config.n_per_quantile,
+        n_silent=config.n_silent,
+    )
+
+
+def versions(subject: Subject) -> dict[str, str]:
+    """Of what computes a run's numbers."""
+    packages = ("glossator", "torch", "transformers", "numpy")
+    found = {name: metadata.version(name) for name in packages}
+    return found | {f"subject {subject.name}": f"{subject.revision} in {subject.dtype}"}
+
+
+@dataclass
+class _Job:
+    """A run at work."""
+
+    config: RunConfig
+    limits: RunLimits
+    store: Store
+    run: Run
+    subject: Subject
+    corpus: Corpus
+    features: list[FeatureId]
+    tell: Tell
+    budget: Budget
+    explainer_llm: Metered | None = None
+    scorer_llm: Metered | None = None
+    stage: str = ""
+    ledger: list[tuple[str, Call]] = field(default_factory=list)
+    """Calls to free models, written with the result that used them."""
+
+    @classmethod
+    def prepare(
+        cls, config: RunConfig, limits: RunLimits, store: Store, fresh: bool, tell: Tell | None
+    ) -> _Job:
+        """Loads the subject and the text, and finds or begins the run."""
+        say = tell or (lambda _: None)
+        say(Progress("load", 0, 0, note=f"subject {config.model}"))
+        subject = load_subject(config.model, limits.device, config.dtype, limits.offline)
+        say(Progress("load", 0, 0, note=f"corpus {config.corpus}"))
+        corpus = load_corpus(config.corpus, offline=limits.offline)
+        features = chosen_features(config, subject, corpus)
+        what = [config.collection_digest, subject.revision, subject.dtype, corpus.digest]
+        key = hashlib.sha256(json.dumps(what).encode()).hexdigest()
+        begun = store.begin_run(config, versions=versions(subject), collection=key, fresh=fresh)
+        spent, calls = store.spent(begun.id)
+        budget = Budget(limits.budget, limits.max_calls, spent, calls)
+        return cls(config, limits, store, begun, subject, corpus, features, say, budget)
+
+    # -- collect -----------------------------------------------------------------------------
+
+    async def collect(self) -> None:
+        """Records of all features that the store has none of, in one reading of the text."""
+        known = self.store.recorded(self.run.collection)
+        missing = [f for f in self.features if f not in known]
+        if missing:
+            await asyncio.to_thread(self._collect, missing)
+        total = len(self.features)
+        self.tell(Progress("collect", total, total, note="activations are stored"))
+
+    def _collect(self, missing: list[FeatureId]) -> None:
+        def progress(stage: str, done: int, total: int | None) -> None:
+            self.tell(Progress("read", done, total or 0, note=stage))
+
+        settings = collect_settings(self.config)
+        records = collect_features(self.subject, missing, self.corpus, settings, progress)
+        # In one transaction: half a collection is as good as none, since all is read together.
+        self.store.put_records(self.run.collection, records)
+
+    def record(self, feature: FeatureId) -> FeatureRecord:
+        """What was collected of `feature`.
+
+        Raises:
+            ConfigError: if nothing was.
+        """
+        found = self.store.record(self.run.collection, feature)
+        if found is None:
+            raise ConfigError(
+                f"nothing was collected of {feature} with these options: collect it first, with "
+                "the command collect or run"
+            )
+        return found
+
+    # -- language models -----------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def language_models(self, stages: Sequence[str]) -> AsyncIterator[None]:
+        """Has the models ready that the stages need, and closes them."""
+        config = self.config
+        explains = "explain" in stages and any(map(needs_llm, config.explainers))
+        scores = "score" in stages and self._scoring_asks()
+        made: dict[str, Metered] = {}
+        try:
+            if explains and self._left("explain", config.explainers):
+                self.explainer_llm = await self._model(config.llm, made)
+            if scores:
+                self.scorer_llm = await self._model(config.scorer_llm or config.llm, made)
+            yield
+        finally:
+            for model in made.values():
+                await model.aclose()
+
+    def _left(self, stage: str, parts: Iterable[str]) -> bool:
+        done = self.store.done(self.run.id, stage)
+        return any((f, part) not in done for f in self.features for part in parts)
+
+    def _scoring_asks(self) -> bool:
+        """Whether any score wants a language model, judging by the names alone."""
+        if self.config.simulator in ("lexical", "symbolic"):
+            known = {"simulation", "detection"}
+            return any(s not in known for s in self.config.scorers)
+        return any(needs_llm(e) for e in self.config.explainers)
+
+    async def _model(self, spec: str, made: dict[str, Metered]) -> Metered:
+        if spec in made:
+            return made[spec]
+        self.tell(Progress("load", 0, 0, note=f"language model {spec}"))
+        options: dict[str, Any] = {
+            "offline": self.limits.offline,
+            "device": self.limits.device,
+        }
+        if self.config.base_url and spec.startswith(("openai:", "anthropic:")):
+            options["base_url"] = self.config.base_url
+        llm: LLM = await asyncio.to_thread(make_llm, spec, **options)
+        price = price_of(llm)
+        free = price is FREE
+        cache: ReplyCache = MemoryCache() if free else self.store.replies
+        made[spec] = Metered(
+            llm,
+            cache,
+            self.budget,
+            price=price,
+            limit=4096 if free else 16,
+            on_call=self._later if free else self._book,
+        )
+        return made[spec]
+
+    def _later(self, call: Call) -> None:
+        self.ledger.append((self.stage, call))
+
+    def _book(self, call: Call, stage: str = "") -> None:
+        self.store.put_call(
+            self.run.id,
+            stage or self.stage,
+            call.llm,
+            call.usage,
+            request=call.request,
+            attempt=call.attempt,
+            error=call.error,
+            error_type=call.error_type,
+        )
+
+    def _settle(self) -> None:
+        """Writes the ledger of free calls; inside the transaction of a result."""
+        calls, self.ledger = self.ledger, []
+        for stage, call in calls:
+            if call.attempt:
+                self._book(call, stage)
+
+    # -- explain and score -----------------------------------------------------------------------
+
+    async def explain(self) -> None:
+        """One explanation for each feature and explainer that has none."""
+        done = self.store.done(self.run.id, "explain")
+        units = [
+            (feature, name, self._explain(feature, name))
+            for feature in self.features
+            for name in self.config.explainers
+            if (feature, name) not in done
+        ]
+        await self._work("explain", units, len(self.features) * len(self.config.explainers))
+
+    async def _explain(self, feature: FeatureId, name: str) -> None:
+        record = self.record(feature)
+        explainer = build_explainer(name, self.explainer_llm, n_shown=self.config.n_shown)
+        explanation = await explainer.explain(feature, record.train)
+        with self.store.transaction():
+            self._settle()
+            self.store.put_explanation(self.run.id, explanation)
+
+    async def score(self) -> None:
+        """One score for each explanation and scorer that has none."""
+        asked = set(self.features)
+        explanations = [
+            e
+            for e in self.store.explanations_of(self.run.id)
+            if e.feature in asked and e.explainer in self.config.explainers
+        ]
+        done = self.store.done(self.run.id, "score")
+        units = []
+        for explanation in explanations:
+            simulator = self._simulator(explanation)
+            for scorer in self.config.scorers:
+                part = f"{explanation.explainer}/{scorer}"
+                if any(f == explanation.feature and p.startswith(f"{part}/") for f, p in done):
+                    continue
+                work = self._score(explanation, explanations, scorer)
+                units.append((explanation.feature, f"{part}/{simulator}", work))
+        await self._work("score", units, len(explanations) * len(self.config.scorers))
+
+    def _simulator(self, explanation: Explanation) -> str:
+        return simulator_for(self.config.simulator, explanation, self.scorer_llm)
+
+    async def _score(
+        self, explanation: Explanation, others: Sequence[Explanation], name: str
+    ) -> None:
+        config = self.config
+        record = self.record(explanation.feature)
+        wrong = choose_wrong(explanation, others, config.n_shuffled, config.seed)
+        scorer = build_scorer(
+            name,
+            explanation,
+            wrong,
+            simulator=config.simulator,
+            llm=self.scorer_llm,
+            settings=Settings(config.n_scored, seed=config.seed),
+        )
+        score = await scorer.score(explanation, record.test, record.dev)
+        with self.store.transaction():
+            self._settle()
+            self.store.put_score(self.run.id, score)
+
+    async def _work(
+        self,
+        stage: str,
+        units: list[tuple[FeatureId, str, Coroutine[Any, Any, None]]],
+        total: int,
+    ) -> None:
+        """Runs the units, a few at a time; a failed one is set aside, a fatal error ends all."""
+        self.stage = stage
+        finished, failed = total - len(units), 0
+        gate = asyncio.Semaphore(TOGETHER)
+        self._say(stage, finished, total, failed)
+
+        async def one(feature: FeatureId, part: str, work: Coroutine[Any, Any, None]) -> None:
+            nonlocal finished, failed
+            async with gate:
+                try:
+                    await work
+                except ProviderRefused:
+                    raise
+                except (ReplyError, ProviderError) as error:
+                    failed += 1
+                    reply = error.reply if isinstance(error, ReplyError) else ""
+                    kind = type(error).__name__
+                    self.store.put_failure(
+                        self.run.id, feature, stage, part, kind, str(error), reply
+                    )
+                finished += 1
+                self._say(stage, finished, total, failed)
+
+        tasks = [asyncio.create_task(one(*unit)) for unit in units]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for *_, work in units:
+                work.close()
+
+    def _say(self, stage: str, done: int, total: int, failed: int) -> None:
+        self.tell(Progress(stage, done, total, failed, self.budget.spent, self.budget.calls))
+
+
+def what_scores_cannot_do(config: RunConfig, llm_can_prompt: bool) -> list[str]:
+    """Sentences on the limits of the simulators that `config` uses, for reports."""
+    named = config.simulator
+    if named == AUTO:
+        names = ["lexical", "symbolic"] if llm_can_prompt else ["symbolic"]
+    else:
+        names = [named]
+    return [text for text in map(limits_of, names) if text]

@@ -1,0 +1,144 @@
+"""A run as one page in one file, that opens anywhere and asks nothing of the network.
+
+Every text of the corpus or of a model is data: it is escaped, cut to a bounded length, isolated from
+the writing direction around it, and its invisible characters are named. The page's own policy lets
+nothing run but the one small script that sorts the table, and nothing load at all.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import tempfile
+from datetime import datetime
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from glossator.errors import StoreError
+from glossator.scorers.build import limits_of
+from glossator.scorers.compare import paired_difference
+from glossator.store import Run, Store
+from glossator.types import Score
+from glossator.web import figures, heldout, words
+from glossator.web.contents import Contents, read_contents
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(store: Store, run_id: str | None, path: str | Path) -> Path:
+    """Writes the report of a run to `path`, whole or not at all, and gives the path.
+
+    Args:
+        store: Where the results are.
+        run_id: The run; None for the newest.
+        path: The file. One that is there is replaced.
+
+    Raises:
+        StoreError: if there is no such run, or the file cannot be written.
+    """
+    if run_id is None:
+        runs = store.runs()
+        if not runs:
+            raise StoreError("there is no run to report on yet; `glossator run` makes one")
+        run = runs[-1]
+    else:
+        run = store.run(run_id)
+    page = render(read_contents(store, run, _paired))
+    target = Path(path)
+    try:
+        _write(target, page.encode("utf-8", "replace"))
+    except OSError as error:
+        raise StoreError(f"cannot write the report to {target}: {error.strerror}") from error
+    return target
+
+
+def render(contents: Contents) -> str:
+    """The whole page."""
+    style = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
+    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+    policy = (
+        f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    template = _environment().get_template("report.html.j2")
+    return template.render(
+        c=contents,
+        run=contents.run,
+        took=took(contents.run),
+        style=Markup(style),  # noqa: S704: our own files, read as they are
+        script=Markup(script),  # noqa: S704
+        policy=policy,
+    )
+
+
+def took(run: Run) -> float | None:
+    """Seconds from the first start to the last end; None where it has not ended."""
+    if run.finished is None:
+        return None
+    return (
+        datetime.fromisoformat(run.finished) - datetime.fromisoformat(run.started)
+    ).total_seconds()
+
+
+def _source(text: str) -> str:
+    """How a content security policy names exactly this text."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        t=words.shown,
+        a=words.attribute,
+        fig=words.figure,
+        short=words.short,
+        share=words.share,
+        prob=words.probability,
+        dollars=words.dollars,
+        duration=words.duration,
+        local=words.local_name,
+    )
+    environment.globals.update(
+        count=words.count,
+        limits_of=limits_of,
+        axis_row=figures.axis_row,
+        dot_row=figures.dot_row,
+        Axis=figures.Axis,
+        Dot=figures.Dot,
+        key_mark=figures.key_mark,
+        series_class=figures.series_class,
+        swatches=heldout.swatches,
+    )
+    return environment
+
+
+def _write(target: Path, data: bytes) -> None:
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        # mkstemp makes a file for its owner alone; a report is for whoever may read the folder.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, target)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _paired(
+    score: Score, baseline: Score, seed: int
+) -> tuple[float | None, float | None, float | None, int]:
+    """How much better `score` is than `baseline` on the windows that both predicted."""
+    found = paired_difference(score, baseline, seed=seed)
+    return found.value, found.low, found.high, found.n

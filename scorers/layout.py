@@ -1,0 +1,33 @@
+"""How tokens stand in a prompt: one a line, and no text can leave its line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_VISIBLE = {"\n": "\u23ce", "\t": "\u21e5", "\r": "\u240d"}
+
+
+def line_of(token: str) -> str:
+    """`token` on one line: line breaks and tabs as symbols, other control characters as '\ufffd'.
+
+    Corpus text is data: nothing in it can end a line of the prompt.
+    """
+    shown = "".join(
+        _VISIBLE.get(c, c if c.isprintable() or c == " " else "\ufffd") for c in token
+    ).strip(" ")
+    return shown or "\u2423"
+
+
+def tab_lines(tokens: Sequence[str], value: str = "unknown") -> str:
+    """`token<tab>value` for each token, a line each."""
+    return "".join(f"{line_of(t)}\t{value}\n" for t in tokens)
+
+
+def slots(tokens: Sequence[str]) -> tuple[str, ...]:
+    """For each token, the text behind which its value stands in `tab_lines`."""
+    return tuple(f"\n{line_of(t)}\t" for t in tokens)
+
+
+def one_line(text: str) -> str:
+    """A window's text on one line, quotes kept from closing the quotation around it."""
+    return " ".join("".join(_VISIBLE.get(c, c) for c in text).replace('"', "'").split())

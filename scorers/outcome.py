@@ -1,0 +1,176 @@
+"""From per-example predictions of right and wrong explanations to a `Score`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from glossator.errors import Refused, ReplyError
+from glossator.scorers.bootstrap import Resampling
+from glossator.scorers.nulls import Wrong, lift, null_of, permutation_p
+from glossator.types import Example, Explanation, Measure, Null, Prediction, Score, Split, Usage
+
+Predict = Callable[[Explanation, Example], Coroutine[Any, Any, tuple[Prediction, Usage]]]
+
+
+async def all_predictions(
+    predict: Predict, explanation: Explanation, examples: Sequence[Example]
+) -> tuple[list[Prediction], Usage]:
+    """A prediction for each of `examples`, in order, and what they used together."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(predict(explanation, e)) for e in examples]
+    found = [t.result() for t in tasks]
+    return [p for p, _ in found], sum((u for _, u in found), Usage())
+
+
+async def with_nulls(
+    predict: Predict, explanation: Explanation, wrong: Wrong, examples: Sequence[Example]
+) -> tuple[list[Prediction], list[list[Prediction]], Usage]:
+    """Predictions of `explanation`, of each wrong one, and what all used.
+
+    Raises:
+        ProviderError, BudgetSpent, Unsupported: as the language model does.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(all_predictions(predict, e, examples))
+                for e in (explanation, *wrong.explanations)
+            ]
+    except BaseExceptionGroup as errors:
+        raise first_of(errors) from None
+    found = [t.result() for t in tasks]
+    usage = sum((u for _, u in found), Usage())
+    return found[0][0], [p for p, _ in found[1:]], usage
+
+
+def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first plain exception in nested groups."""
+    inner = errors.exceptions[0]
+    return first_of(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+def failed(example: Example, error: ReplyError, scale: str, whole: bool) -> Prediction:
+    """What stands in the place of a prediction that could not be made."""
+    actual = (example.peak,) if whole else example.activations
+    return Prediction(
+        example.key,
+        example.stratum,
+        example.weight,
+        example.document,
+        actual,
+        (),
+        scale,
+        example.tokens,
+        failure="refused" if isinstance(error, Refused) else "parse",
+        raw=error.reply or str(error)[:2000],
+    )
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What every score of a scorer has in common."""
+
+    explanation: Explanation
+    scorer: str
+    simulator: str
+    model: str
+    metric: str
+
+    def nothing(
+        self, why: str, predictions: Sequence[Prediction] = (), usage: Usage | None = None
+    ) -> Score:
+        """A score without a value."""
+        failures = Counter(p.failure for p in predictions if p.failure)
+        return Score(
+            self.explanation.feature,
+            self.explanation.explainer,
+            self.scorer,
+            self.simulator,
+            self.metric,
+            self.model,
+            n=sum(not p.failure for p in predictions),
+            n_failed=failures.total(),
+            failures=dict(failures),
+            note=why,
+            predictions=tuple(predictions),
+            usage=usage or Usage(),
+        )
+
+    def reason_against(self, split: Split) -> str:
+        """Why nothing can be scored, before anything is asked; empty if it can."""
+        if self.explanation.abstained:
+            return f"the explainer abstained: {self.explanation.abstained}"
+        if not split.firing:
+            return f"the feature never fires in the {split.pool.value} pool, so there is no value"
+        if not split.silent:
+            return f"the feature fires in every window of the {split.pool.value} pool"
+        return ""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Figures of one explanation on its windows."""
+
+    headline: Measure
+    measures: Mapping[str, Measure]
+    wrong_values: Sequence[float | None]
+    empty: float | None
+    """What a constant answer would score, None where it has no value."""
+    notes: Sequence[str] = field(default=())
+
+
+def score_of(
+    frame: Frame,
+    findings: Findings,
+    wrong: Wrong,
+    predictions: Sequence[Prediction],
+    usage: Usage,
+    undefined: str,
+) -> Score:
+    """The score, with null, lift, p and health; `undefined` says why there is no value if none."""
+    failures = Counter(p.failure for p in predictions if p.failure)
+    null = null_of(wrong, findings.wrong_values)
+    value = findings.headline.value
+    notes = list(findings.notes)
+    if value is None:
+        notes.insert(0, undefined)
+    if wrong.kind == "decoys":
+        notes.append("the null is of fixed decoys: the run has under two other explanations")
+    if failures:
+        notes.append(f"{failures.total()} of {len(predictions)} examples could not be judged")
+    return Score(
+        frame.explanation.feature,
+        frame.explanation.explainer,
+        frame.scorer,
+        frame.simulator,
+        frame.metric,
+        frame.model,
+        value,
+        findings.headline.low,
+        findings.headline.high,
+        null.value,
+        None if value is None else lift(value, null.value),
+        None if value is None else permutation_p(value, null),
+        sum(not p.failure for p in predictions),
+        failures.total(),
+        dict(failures),
+        "; ".join(notes),
+        dict(findings.measures),
+        (null, Null("empty", findings.empty)),
+        tuple(predictions),
+        usage,
+    )
+
+
+def resample(predictions: Sequence[Prediction], seed: int) -> Resampling | None:
+    """What might have been drawn in place of the predictions that worked; None if none did."""
+    from glossator.scorers.sample import chance_for
+
+    usable = [p for p in predictions if not p.failure]
+    if not usable:
+        return None
+    return Resampling.of(usable, chance_for(seed, "bootstrap", *sorted(p.example for p in usable)))

@@ -1,0 +1,38 @@
+"""What holds for every test: no network beyond this machine, no keys, no deadline of Hypothesis.
+
+Tests marked `assets` may fetch the models and the text on the first run, from the hub or the
+package index, so they and whatever fixtures they use may reach the network. Tests marked `paid` may
+use keys, too. What a test starts as another process is held to nothing here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+LOOPBACK = ["127.0.0.1", "::1"]
+ENDINGS_OF_SECRETS = ("_API_KEY", "_AUTH_TOKEN", "_BASE_URL")
+
+# A shared machine can be slow for a second; how long an example takes is not what they are about.
+settings.register_profile("glossator", deadline=None)
+settings.load_profile("glossator")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Holds every test to this machine that does not say that it needs more."""
+    for item in items:
+        if not (item.get_closest_marker("assets") or item.get_closest_marker("paid")):
+            item.add_marker(pytest.mark.allow_hosts(LOOPBACK))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Takes the user's keys and addresses of providers away, so that no test can spend money."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not item.get_closest_marker("paid"):
+            for name in [n for n in os.environ if n.endswith(ENDINGS_OF_SECRETS)]:
+                patch.delenv(name)
+        return (yield)
