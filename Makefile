@@ -31,19 +31,22 @@ $(BIN)/python:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "make: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.11 ..." >&2; \
 	  exit 2; }
-	"$(PYTHON)" -m venv "$(VENV)"
+	@echo "== making $(VENV)"
+	@"$(PYTHON)" -m venv "$(VENV)"
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	"$(BIN)/python" -m pip install --quiet -c constraints.txt -e .
+	@echo "== installing (some minutes the first time)"
+	@"$(BIN)/python" -m pip install --quiet -c constraints.txt -e .
 	@touch "$@"
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
-	"$(BIN)/python" -m pip install --quiet -c constraints.txt -e '.[test]'
+	@echo "== installing with what the tests need (some minutes the first time)"
+	@"$(BIN)/python" -m pip install --quiet -c constraints.txt -e '.[test]'
 	@touch "$@" "$(VENV)/.installed"
 
 # --- the demo -----------------------------------------------------------------------------------
-# Large arrays come and go all the time. Told not to give each back to the system at once, glibc
-# takes about a quarter less time; other C libraries and systems do not know the variable.
+# Large arrays come and go all the time. This tells glibc not to give each back to the system at
+# once, which spares most page faults; other C libraries and systems do not know the variable.
 
 DEMO_STORE := sqlite:///demo/demo.db
 ifeq ($(shell uname -s),Linux)
@@ -69,7 +72,7 @@ lint: $(VENV)/.installed-test
 
 types: $(VENV)/.installed-test
 	$(call step,mypy glossator,"$(BIN)/mypy" -p glossator)
-	$(call step,mypy tests,"$(BIN)/mypy" tests)
+	$(call step,mypy tests,"$(BIN)/mypy" -p tests)
 
 format: $(VENV)/.installed-test
 	"$(BIN)/ruff" check --fix --select I .

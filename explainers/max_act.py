@@ -11,7 +11,7 @@ from glossator.explainers.excerpts import excerpt, marked_words, shown
 from glossator.llm import LLM, Message, Request
 from glossator.types import Explanation, FeatureId, Split
 
-VERSION = "max-act-1"
+VERSION = "max-act-2"
 SYSTEM = (
     "You study one neuron of a language model. You are shown excerpts of text in which the words "
     "it reacts to are marked <<like this>>, and a list of the marked words. Say in one short "
@@ -40,7 +40,7 @@ SHOTS = (
             "they ran <<out>> of bread",
         ),
         (("out", 5),),
-        'the word "out", also as a part of longer words',
+        'the word "out"',
     ),
     (
         (
@@ -85,7 +85,7 @@ class MaxActExplainer:
             )
         request = Request(prompt(train, self.n_shown), max_tokens=40, stop=("\n",), prefill=PREFILL)
         reply = await self.llm.reply(request)
-        text = parse(reply.text)
+        text = parse(reply.text, cut_off=reply.finish == "length")
         return Explanation(feature, text, "max-act", self.llm.name, VERSION, usage=reply.usage)
 
 
@@ -110,8 +110,11 @@ def question(excerpts: Sequence[str], words: Sequence[tuple[str, int]]) -> str:
     return "\n".join([*lines, f"Marked: {listed}"])
 
 
-def parse(reply: str) -> str:
+def parse(reply: str, *, cut_off: bool = False) -> str:
     """The phrase in `reply`, without the words it was begun with.
+
+    Small models go round in circles: what a list names again is left out, and so is the last item
+    of one that was cut off.
 
     Raises:
         ReplyError: if nothing is left, or only an echo of the question.
@@ -123,4 +126,20 @@ def parse(reply: str) -> str:
         text = text[1:-1].strip()
     if not re.search(r"\w", text) and '"' not in text:
         raise ReplyError(f"it holds no explanation: {reply[:80]!r}", reply)
-    return text[:400]
+    return without_repeats(text, cut_off)[:400]
+
+
+def without_repeats(text: str, cut_off: bool) -> str:
+    """`text` with each item of its comma-separated list once, in order; unchanged if all differ."""
+    items = re.split(r",\s*", text)
+    if cut_off and len(items) > 1:
+        items = items[:-1]
+    seen: set[str] = set()
+    kept: list[str] = []
+    for item in items:
+        # "names such as hold" opens a list whose first item is "hold".
+        bare = re.split(r"\b(?:such as|like|and|or)\s+", item)[-1].strip().lower()
+        if bare and bare not in seen:
+            seen.add(bare)
+            kept.append(item)
+    return ", ".join(kept).strip()

@@ -32,7 +32,7 @@ from glossator.llm import LLM
 from glossator.providers.budget import Budget
 from glossator.providers.metered import Call, MemoryCache, Metered, ReplyCache
 from glossator.providers.prices import FREE, price_of
-from glossator.providers.table import make_llm
+from glossator.providers.table import REMOTE, check_spec, make_llm
 from glossator.runs import Run, RunStatus
 from glossator.scorers.build import AUTO, Settings, build_scorer, limits_of, simulator_for
 from glossator.scorers.nulls import choose_wrong
@@ -138,6 +138,11 @@ def check_names(config: RunConfig) -> None:
         SCORERS.load(name)
     if config.simulator != AUTO:
         SIMULATORS.load(config.simulator)
+    specs = {config.llm, config.scorer_llm or config.llm}
+    for spec in specs:
+        check_spec(spec)
+    if config.base_url and not any(s.partition(":")[0] in REMOTE for s in specs):
+        raise ConfigError("--base-url goes with --llm openai:MODEL or anthropic:MODEL")
 
 
 def chosen_features(config: RunConfig, subject: Subject, corpus: Corpus) -> list[FeatureId]:

@@ -30,7 +30,7 @@ GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
     "explainers": (4, ("explainers",)),
     "scorers": (4, ("scorers",)),
     "agent": (5, ("agent",)),
-    "shell": (6, ("", "__main__", "api", "pipeline", "doctor", "cli", "web")),
+    "shell": (6, ("", "__main__", "api", "pipeline", "estimate", "doctor", "cli", "web")),
 }
 """Group to its layer and its modules under `glossator`; a folder stands for all that is in it.
 

@@ -170,6 +170,31 @@ def test_the_readme_names_every_exit_code() -> None:
     assert [code for code in sorted(codes) if f"| {code} |" not in text] == []
 
 
+def command_line() -> tuple[set[str], set[str]]:
+    """The commands there are, and all their options."""
+    import typer
+
+    from glossator.cli.app import app
+
+    whole = typer.main.get_command(app)
+    commands = dict(whole.commands)  # type: ignore[attr-defined]
+    parameters = [p for command in (whole, *commands.values()) for p in command.params]
+    return set(commands), {option for p in parameters for option in (*p.opts, *p.secondary_opts)}
+
+
+def test_the_readme_and_the_make_file_use_commands_and_options_that_are_there() -> None:
+    commands, options = command_line()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    recipes = re.findall(r'^\t"\$\(BIN\)/glossator" (.*)$', (ROOT / "Makefile").read_text(), re.M)
+    lines = re.findall(r"^glossator (.*(?:\\\n.*)*)", readme, re.M)
+    assert len(lines) >= 5
+    assert len(recipes) == 2
+    assert {line.split()[0] for line in lines} | {"run"} <= commands
+    assert all(commands & set(recipe.split()) for recipe in recipes)
+    said = re.findall(r"(?<![\w-])--[a-z][a-z-]*", "\n".join([readme, *recipes]))
+    assert sorted(set(said) - options) == []
+
+
 def test_the_demo_asks_for_nothing_unknown() -> None:
     options = yaml.safe_load((ROOT / "examples" / "demo.yaml").read_text(encoding="utf-8"))
     config, limits = from_options(options)

@@ -118,7 +118,7 @@ class LocalLLM:
             ) from error
         if not tokenizer.chat_template:
             raise ConfigError(f"{spec!r} has no chat template, so it cannot follow instructions")
-        model.to(place)
+        torch.nn.Module.to(model, place)
         model.eval()  # type: ignore[no-untyped-call]
         return cls(spec, model, tokenizer, revision)
 

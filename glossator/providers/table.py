@@ -46,14 +46,9 @@ def make_llm(
         NotRegistered: if nothing has that name.
         ConfigError: if a model name or key is missing, or the options contradict each other.
     """
-    kind, colon, rest = spec.strip().partition(":")
-    if colon and "." in kind:
-        return _imported(kind, rest)
+    kind, rest = check_spec(spec)
     if kind not in LLMS.paths:
-        known = nearest(spec, list(SPELLINGS))
-        raise NotRegistered(f"no language model is called {spec!r}; {known}")
-    if kind != "local" and not rest.strip():
-        raise ConfigError(f"{spec!r} names no model; it should look like {_example(kind)}")
+        return _imported(kind, rest)
     if kind not in REMOTE:
         if base_url is not None:
             raise ConfigError(f"--base-url goes with openai: and anthropic: models, not {spec!r}")
@@ -66,6 +61,26 @@ def make_llm(
             "this machine with --base-url"
         )
     return as_llm(LLMS.load(kind).connect(rest.strip(), base_url=base_url, timeout=timeout))  # type: ignore[attr-defined]
+
+
+def check_spec(spec: str) -> tuple[str, str]:
+    """The kind and the rest of `spec`, if it has the form of a language model's name.
+
+    Raises:
+        NotRegistered: if there is no such kind, and it is no dotted path.
+        ConfigError: if it names no model.
+    """
+    kind, colon, rest = spec.strip().partition(":")
+    if colon and "." in kind:
+        return kind, rest
+    if kind not in LLMS.paths:
+        known = nearest(spec, list(SPELLINGS))
+        raise NotRegistered(f"no language model is called {spec!r}; {known}")
+    if kind == "local" and spec.strip() not in ("local", "local:small"):
+        raise NotRegistered(f"no local model is called {spec!r}; there are: local, local:small")
+    if kind != "local" and not rest.strip():
+        raise ConfigError(f"{spec!r} names no model; it should look like {_example(kind)}")
+    return kind, rest
 
 
 def _example(kind: str) -> str:

@@ -114,6 +114,16 @@ class Page:
         return None
 
 
+    def measured(self, scorer: str) -> list[tuple[Row, Score]]:
+        """The scores by `scorer` that hold other figures, each with its row."""
+        cells = [(row, cell.score) for row in self.rows for cell in row.cells.get(scorer, ())]
+        return [(row, score) for row, score in cells if score.measures]
+
+    def measures(self, scorer: str) -> list[str]:
+        """The names of those figures, each once."""
+        return [*dict.fromkeys(name for _, s in self.measured(scorer) for name in s.measures)]
+
+
 @dataclass(frozen=True, slots=True)
 class Strip:
     """The dot plot of one scorer: a row a feature."""
@@ -145,6 +155,13 @@ class Contents:
     """US dollars and calls in the ledger."""
     llms: Mapping[str, str]
     """Models, each with what it did."""
+    writers: Mapping[str, str]
+    """The models that each explainer asked."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that the subject read, over all pools; 0 if there is no record."""
+        return max((page.record.n_tokens for page in self.pages if page.record), default=0)
 
 
 def read_contents(store: Store, run: Run, paired: Paired) -> Contents:
@@ -155,6 +172,7 @@ def read_contents(store: Store, run: Run, paired: Paired) -> Contents:
     q = _q_values(store, run.id)
     features = _features_of(store, run, [*explanations], scores, failures)
     named = [e for _, e in explanations] + [s.explainer for s in scores]
+    named += [f.part.split("/")[0] for f in failures if f.stage in ("explain", "score") and f.part]
     explainers = _ordered(named, _names(run.config, "explainers"))
     # The baseline comes last, below what it is there to judge.
     explainers = tuple(sorted(explainers, key=lambda name: name == BASELINE))
@@ -179,14 +197,16 @@ def read_contents(store: Store, run: Run, paired: Paired) -> Contents:
         for key, gap in _gaps(feature, full, paired, run.seed):
             gaps.setdefault(key, []).append(gap)
         if number <= MOST_FEATURES:
+            given_up = tuple(f for f in failures if f.feature == feature)
             record = store.record(run.collection, feature)
             rows = tuple(
-                _row(name, series[name], explanations.get((feature, name)), full, q, axes, failures)
+                _row(name, series[name], explanations.get((feature, name)), full, q, axes, given_up)
                 for name in explainers
-                if (feature, name) in explanations or any(s.explainer == name for s in full)
+                if (feature, name) in explanations
+                or any(s.explainer == name for s in full)
+                or any(_concerns(f, name) for f in given_up)
             )
-            own_failures = tuple(f for f in failures if f.feature == feature)
-            pages.append(_page(number, feature, record, rows, full, own_failures, series, room))
+            pages.append(_page(number, feature, record, rows, full, given_up, series, room))
     return Contents(
         run=run,
         explainers=explainers,
@@ -196,12 +216,13 @@ def read_contents(store: Store, run: Run, paired: Paired) -> Contents:
         n_features=len(features),
         n_abstained=sum(bool(e.abstained) for e in explanations.values()),
         strips=tuple(_strip(s, axes[s], scores, pages, series) for s in scorers),
-        standings=tuple(_standings(scores, q, scorers, explainers)),
+        standings=tuple(_standings(scores, explanations, q, scorers, explainers)),
         against=tuple(_against(explanations, gaps, explainers)),
         failures=failures,
         usage=sum((made.usage for made in (*explanations.values(), *scores)), start=Usage()),
         spent=store.spent(run.id),
         llms=_llms(explanations.values(), scores),
+        writers=_writers(explanations.values()),
     )
 
 
@@ -263,9 +284,13 @@ def _row(
             bare = dataclasses.replace(score, predictions=())
             cell = Cell(bare, q.get(_key(score)), bar)
             cells[score.scorer] = (*cells.get(score.scorer, ()), cell)
-    feature = explanation.feature if explanation else scores[0].feature
-    own = (f for f in failures if f.feature == feature and name in f.part.split("/"))
-    return Row(name, series, explanation, cells, tuple(own))
+    own = tuple(f for f in failures if _concerns(f, name))
+    return Row(name, series, explanation, cells, own)
+
+
+def _concerns(failure: Failure, explainer: str) -> bool:
+    """Whether `failure` is of what `explainer` says, as `store.part_of` names the parts."""
+    return failure.part.split("/")[0] == explainer
 
 
 def dot_of(score: Score, series: int) -> Dot:
@@ -358,12 +383,17 @@ def _against(
 
 def _standings(
     scores: Sequence[Score],
+    explanations: Mapping[tuple[FeatureId, str], Explanation],
     q: Mapping[_Key, float],
     scorers: Sequence[str],
     explainers: Sequence[str],
 ) -> Iterable[Standing]:
+    """What the scores amount to, those of abstentions left out: there was nothing to score."""
     groups: dict[tuple[int, int, str], list[Score]] = {}
     for score in scores:
+        said = explanations.get((score.feature, score.explainer))
+        if said and said.abstained:
+            continue
         place = (scorers.index(score.scorer), explainers.index(score.explainer), score.simulator)
         groups.setdefault(place, []).append(score)
     for place in sorted(groups):
@@ -385,6 +415,14 @@ def _strip(
         rows.append((page, dot_row(axis, dots, pitch)))
     metric = next((s.metric for s in scores if s.scorer == scorer and s.metric), "")
     return Strip(scorer, metric, axis, tuple(rows))
+
+
+def _writers(explanations: Iterable[Explanation]) -> dict[str, str]:
+    asked: dict[str, list[str]] = {}
+    for explanation in explanations:
+        if explanation.model:
+            asked.setdefault(explanation.explainer, []).append(explanation.model)
+    return {name: ", ".join(dict.fromkeys(models)) for name, models in asked.items()}
 
 
 def _llms(explanations: Iterable[Explanation], scores: Iterable[Score]) -> dict[str, str]:

@@ -46,11 +46,7 @@ class Axis:
         """From `least` to `most`, and in quarters as far beyond as `values` go."""
         known = [v for v in values if v is not None]
         low, high = min([*known, least]), max([*known, most])
-        return (
-            cls(math.floor(low * 4 - 1e-9) / 4, math.ceil(high * 4 + 1e-9) / 4)
-            if known
-            else cls(least, most)
-        )
+        return cls(math.floor(low * 4 + 1e-9) / 4, math.ceil(high * 4 - 1e-9) / 4)
 
     def at(self, value: float) -> str:
         """Where `value` is, as a percentage of the width; outside values at the end."""
@@ -60,7 +56,7 @@ class Axis:
     @property
     def ticks(self) -> tuple[float, ...]:
         """Round values to letter, at most six of them."""
-        step = next(s for s in (0.25, 0.5, 1.0, 2.5, 5.0, 1e9) if (self.high - self.low) / s <= 5)
+        step = next(s for s in (0.25, 0.5, 1.0, 2.5, 5.0, 1e9) if (self.high - self.low) / s <= 4)
         first = math.ceil(self.low / step - 1e-9)
         return tuple(n * step for n in range(first, math.floor(self.high / step + 1e-9) + 1))
 

@@ -98,6 +98,7 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         t=words.shown,
+        name=words.broken,
         a=words.attribute,
         fig=words.figure,
         short=words.short,

@@ -120,6 +120,11 @@ def local_name(feature: FeatureId) -> str:
     return str(feature).removeprefix(f"{feature.model}//")
 
 
+def broken(name: str, longest: int = 120) -> Markup:
+    """`name` as `shown`, with leave to break the line behind each `/`."""
+    return Markup("/<wbr>").join(shown(part) for part in name[:longest].split("/"))
+
+
 def natural(feature: FeatureId) -> tuple[object, ...]:
     """A key that sorts features by model, layer and number, as a person would."""
     site = tuple(
