@@ -41,7 +41,7 @@ _BATCHES_SORTED = 8
 """Batches of chunks that are sorted by length together, so that little is padded."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CollectSettings:
     """How much is read, and how much of it is kept."""
 
@@ -146,7 +146,15 @@ def collect(
         CorpusError: if the corpus holds nothing to read.
     """
     settings = CollectSettings(
-        tokens, ctx, window, seed, calibration_tokens, batch, n_top, n_firing, n_silent
+        tokens=tokens,
+        ctx=ctx,
+        window=window,
+        seed=seed,
+        calibration_tokens=calibration_tokens,
+        batch=batch,
+        n_top=n_top,
+        n_firing=n_firing,
+        n_silent=n_silent,
     )
     wanted = feature_ids(subject.name, subject.expand(site), features, tails)
     text = load_corpus(corpus, offline=offline) if isinstance(corpus, str) else corpus

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -11,7 +13,8 @@ BEFORE, AFTER = 10, 5
 """Tokens shown before and after the strongest one."""
 MARK_SHARE = 0.5
 """Tokens are marked that reach this share of the window's peak."""
-_PLAIN = str.maketrans({"\n": " ", "\t": " ", "\r": " ", "\v": " ", "\f": " "})
+_PLAIN = str.maketrans(dict.fromkeys("\n\t\r\v\f\x1c\x1d\x1e\x85\u2028\u2029", " "))
+_BRACKETS = re.compile("<{2,}|>{2,}")
 
 
 def to_tenths(activation: float, peak: float) -> int:
@@ -22,10 +25,10 @@ def to_tenths(activation: float, peak: float) -> int:
 
 
 def shown(train: Split, n: int) -> tuple[Example, ...]:
-    """`n` firing windows: the strongest half from `top`, the rest spread over the quantiles.
+    """`n` firing windows: two thirds from `top`, the rest from the two upper quantiles.
 
-    The upper quantiles come first, since the weakest firing tokens of a dense site are noise. No
-    two come from one document while there are others.
+    The weakest firing tokens of a dense site are noise, so the other quantiles only fill up. No two
+    come from one document while there are others.
     """
     groups: dict[str, list[Example]] = defaultdict(list)
     for example in train.firing:
@@ -34,9 +37,11 @@ def shown(train: Split, n: int) -> tuple[Example, ...]:
     seen: set[str] = set()
 
     def take(examples: Sequence[Example], wanted: int) -> None:
-        fresh = [e for e in examples if e.document not in seen][:wanted]
-        chosen.extend(fresh)
-        seen.update(e.document for e in fresh)
+        for example in examples:
+            if wanted > 0 and example.document not in seen:
+                chosen.append(example)
+                seen.add(example.document)
+                wanted -= 1
 
     quantiles = sorted((g for g in groups if g != TOP), reverse=True)
     upper = quantiles[:2]
@@ -65,8 +70,9 @@ def excerpt(example: Example, threshold: float, *, values: float | None = None) 
     low, high = max(0, center - BEFORE), min(len(example.tokens), center + AFTER + 1)
     parts: list[str] = []
     strongest: float | None = None
+    tokens = plain(example.tokens)
     for i in range(low, high):
-        token = plain(example.tokens[i])
+        token = tokens[i] if not marked[i] or tokens[i].strip() else blank(example.tokens[i])
         if marked[i] and strongest is None:
             body = token.lstrip()
             parts.append(token[: len(token) - len(body)] + "<<" + body)
@@ -87,9 +93,20 @@ def close(strongest: float | None, peak: float | None) -> str:
     return ">>" if peak is None else f">>({to_tenths(strongest, peak)})"
 
 
-def plain(text: str) -> str:
-    """`text` on one line, without anything that looks like a mark: corpus text is data."""
-    return text.translate(_PLAIN).replace("<<", "\u2039\u2039").replace(">>", "\u203a\u203a")
+def plain(tokens: Sequence[str]) -> list[str]:
+    """`tokens` on one line, without anything that looks like a mark: corpus text is data.
+
+    What looks like a mark may be spread over several tokens.
+    """
+    text = "".join(tokens).translate(_PLAIN)
+    text = _BRACKETS.sub(lambda m: ("\u2039" if "<" in m[0] else "\u203a") * len(m[0]), text)
+    ends = list(itertools.accumulate(map(len, tokens)))
+    return [text[end - len(token) : end] for token, end in zip(tokens, ends, strict=True)]
+
+
+def blank(token: str) -> str:
+    """What stands for a marked `token` of white space, which could not be seen."""
+    return "\u23ce" if "\n" in token else "\u21e5" if "\t" in token else "\u2423"
 
 
 def marked_words(examples: Sequence[Example], threshold: float, n: int) -> list[tuple[str, int]]:
@@ -98,11 +115,13 @@ def marked_words(examples: Sequence[Example], threshold: float, n: int) -> list[
     for example in examples:
         runs: list[str] = []
         before = False
-        for token, mark in zip(example.tokens, marks(example, threshold), strict=True):
+        shown_tokens = plain(example.tokens)
+        for i, mark in enumerate(marks(example, threshold)):
+            token = shown_tokens[i] if shown_tokens[i].strip() else blank(example.tokens[i])
             if mark and before:
-                runs[-1] += plain(token)
+                runs[-1] += token
             elif mark:
-                runs.append(plain(token))
+                runs.append(token)
             before = mark
         for run in dict.fromkeys(r.strip() for r in runs if r.strip()):
             counts[run] = counts.get(run, 0) + 1

@@ -85,7 +85,10 @@ class MaxActExplainer:
             )
         request = Request(prompt(train, self.n_shown), max_tokens=40, stop=("\n",), prefill=PREFILL)
         reply = await self.llm.reply(request)
-        text = parse(reply.text, cut_off=reply.finish == "length")
+        try:
+            text = parse(reply.text, cut_off=reply.finish == "length")
+        except ReplyError as error:
+            raise ReplyError(str(error), reply.text, reply.usage) from error
         return Explanation(feature, text, "max-act", self.llm.name, VERSION, usage=reply.usage)
 
 

@@ -14,6 +14,7 @@ from glossator.datasets.collect import collect
 from glossator.datasets.planted import collect_planted
 from glossator.explainers.build import build_explainer, needs_llm
 from glossator.llm import LLM, as_llm
+from glossator.pipeline import ungrouped
 from glossator.providers.metered import MemoryCache, Metered
 from glossator.providers.prices import FREE, price_of
 from glossator.providers.table import make_llm
@@ -68,7 +69,7 @@ async def explain(
 async def score(
     explanation: Explanation,
     record: FeatureRecord,
-    scorers: Sequence[str] = ("simulation", "detection"),
+    scorers: str | Sequence[str] = ("simulation", "detection"),
     llm: Any = "local",
     *,
     simulator: str = AUTO,
@@ -121,9 +122,9 @@ async def score(
                 llm=model,
                 settings=Settings(n_scored, seed=seed),
             )
-            for name in scorers
+            for name in ([scorers] if isinstance(scorers, str) else scorers)
         ]
-        return [await part.score(explanation, record.test, record.dev) for part in parts]
+        return [await ungrouped(p.score(explanation, record.test, record.dev)) for p in parts]
     finally:
         await _close(model, llm)
 

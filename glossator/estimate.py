@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from glossator.config import RunConfig, RunLimits
 from glossator.datasets.corpora import load_corpus
 from glossator.explainers.build import needs_llm
-from glossator.pipeline import STAGES, check_names, chosen_features
-from glossator.providers.prices import FREE, Price, find_price, worst_cost
+from glossator.llm import Can
+from glossator.pipeline import LOCAL, STAGES, check_names, chosen_features
+from glossator.providers.openai import OpenAILLM
+from glossator.providers.prices import FREE, Price, find_price, price_of, worst_cost
+from glossator.providers.table import REMOTE, make_llm
+from glossator.scorers.build import ASKS_NOBODY, AUTO, Settings
 from glossator.store import Store
 from glossator.subject import load_subject
 
@@ -20,6 +25,7 @@ JUDGE_PROMPT, VOTES = 180, 5
 SIMULATE_PER_TOKEN = (10, 6)
 """Tokens in the prompt and in the reply for each token simulated."""
 CALIBRATION = {"simulation": 10, "detection": 20}
+N_OTHERS = Settings().n_others
 SUBJECT_RATE, LOCAL_RATE, REMOTE_SECONDS = 1500.0, 250.0, 0.2
 """Tokens a second of the subject and of a local model on two cores; seconds a call of an API with
 sixteen at a time. Guesses of the right order; benchmarks/ has measurements."""
@@ -59,15 +65,18 @@ def plan(
     if "collect" in stages:
         seconds += (config.tokens + config.calibration_tokens) / SUBJECT_RATE
         disk += n * RECORD_BYTES
-    asking = [e for e in config.explainers if needs_llm(e)]
-    explaining = len(asking) * n if "explain" in stages else 0
-    total = _Tokens(config.llm, explaining, explaining * EXPLAIN_PROMPT, explaining * EXPLAIN_REPLY)
-    scoring = _Tokens(config.scorer_llm or config.llm)
+    asking = sum(map(needs_llm, config.explainers))
+    explaining = asking * n if "explain" in stages else 0
+    writer = _Asked.of(config.llm, config)
+    writer.add(explaining, EXPLAIN_PROMPT, EXPLAIN_REPLY)
+    reader = _Asked.of(config.scorer_llm or config.llm, config)
     if "score" in stages:
         disk += n * len(config.explainers) * len(config.scorers) * SCORE_BYTES
+        # A simulator that was named reads the explanations that carry a pattern, too.
+        read = asking if config.simulator == AUTO else len(config.explainers)
         for scorer in config.scorers:
-            scoring.add(config, scorer, n * len(asking))
-    parts = [total, scoring]
+            reader.add_scores(config, scorer, n * read)
+    parts = [writer, reader]
     unknown = [p.spec for p in parts if p.calls and p.price is None]
     if unknown:
         notes.append(f"nobody knows the price of {', '.join(dict.fromkeys(unknown))}")
@@ -86,43 +95,68 @@ def plan(
     )
 
 
+def windows_at_most(n: int) -> int:
+    """How many windows are drawn where `n` are wanted: each of five quantiles has at least one."""
+    half = n // 2
+    return n + max(0, 5 - (half - max(1, half // 3)))
+
+
 @dataclass
-class _Tokens:
-    """What is asked of one language model."""
+class _Asked:
+    """What is asked of one language model. Repeated attempts are left out."""
 
     spec: str
+    price: Price | None
+    can: frozenset[Can]
     calls: int = 0
     prompt: int = 0
     reply: int = 0
 
-    def add(self, config: RunConfig, scorer: str, explanations: int) -> None:
-        """The calls of `scorer` for so many explanations in words."""
-        remote = self.spec.startswith(("openai:", "anthropic:"))
-        simulator = config.simulator
-        if simulator == "auto":
-            simulator = "reply" if remote else "lexical"
-        if simulator in ("lexical", "symbolic") and (
-            scorer == "simulation" or config.simulator != "auto"
-        ):
+    @classmethod
+    def of(cls, spec: str, config: RunConfig) -> _Asked:
+        """The model called `spec`, without loading it, and without a key."""
+        kind, _, model = spec.partition(":")
+        if kind in LOCAL:
+            return cls(spec, FREE, frozenset({Can.ANSWERS, Can.PROMPT_LOGPROBS}))
+        if kind not in REMOTE:
+            llm = make_llm(spec)
+            return cls(spec, price_of(llm), llm.can)
+        # A key that is never sent: without one only another server than the maker's is spoken to.
+        url = config.base_url or os.environ.get(f"{kind.upper()}_BASE_URL", "")
+        if kind == "openai":
+            able = OpenAILLM.connect(
+                model, base_url=url or None, environ={"OPENAI_API_KEY": "none"}
+            )
+            return cls(spec, able.price, able.can)
+        return cls(spec, find_price(kind, model, url or None), frozenset())
+
+    def add(self, calls: int, prompt: int, reply: int) -> None:
+        """So many calls, with the tokens of each."""
+        self.calls += calls
+        self.prompt += calls * prompt
+        self.reply += calls * reply
+
+    def add_scores(self, config: RunConfig, scorer: str, explanations: int) -> None:
+        """The calls of `scorer` for so many explanations."""
+        if config.simulator in ASKS_NOBODY:
             return
-        windows = config.n_scored * (1 + config.n_shuffled) + CALIBRATION.get(scorer, 0)
-        if scorer == "detection":
-            votes = VOTES if self.spec.startswith("anthropic:") else 1
-            self.calls += explanations * windows * votes
-            self.prompt += explanations * windows * votes * JUDGE_PROMPT
-            self.reply += explanations * windows * votes
+        windows = windows_at_most(config.n_scored) * (1 + config.n_shuffled)
+        windows += windows_at_most(CALIBRATION.get(scorer, CALIBRATION["detection"]))
+        if scorer != "simulation":
+            votes = 1 if {Can.ANSWERS, Can.TOP_LOGPROBS} & self.can else VOTES
+            self.add(explanations * windows * votes, JUDGE_PROMPT, 1)
+            return
+        simulator = config.simulator
+        if simulator == AUTO:
+            simulator = "lexical" if Can.PROMPT_LOGPROBS in self.can else "reply"
+        if simulator == "lexical":
             return
         asked, answered = SIMULATE_PER_TOKEN
-        per_window = 4 if simulator == "contrast" else 1
-        self.calls += explanations * windows * per_window
-        self.prompt += explanations * windows * per_window * (200 + asked * config.window)
-        if simulator == "reply":
-            self.reply += explanations * windows * answered * config.window
-
-    @property
-    def price(self) -> Price | None:
-        kind, _, model = self.spec.partition(":")
-        return find_price(kind, model) if kind in ("openai", "anthropic") else FREE
+        self.add(
+            explanations * windows * (1 + N_OTHERS if simulator == "contrast" else 1),
+            200 + asked * config.window,
+            answered * config.window if simulator == "reply" else 0,
+        )
 
     @property
     def dollars(self) -> float:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
 from glossator.config import RunConfig, RunLimits
 from glossator.datasets.collect import CollectSettings, collect_features
@@ -28,22 +29,37 @@ from glossator.errors import (
     ReplyError,
 )
 from glossator.explainers.build import build_explainer, needs_llm
-from glossator.llm import LLM
+from glossator.llm import LLM, Reply, Request
 from glossator.providers.budget import Budget
 from glossator.providers.metered import Call, MemoryCache, Metered, ReplyCache
 from glossator.providers.prices import FREE, price_of
 from glossator.providers.table import REMOTE, check_spec, make_llm
+from glossator.rows import plain
 from glossator.runs import Run, RunStatus
-from glossator.scorers.build import AUTO, Settings, build_scorer, limits_of, simulator_for
-from glossator.scorers.nulls import choose_wrong
-from glossator.scorers.table import SCORERS, SIMULATORS
+from glossator.scorers.build import (
+    ASKS_NOBODY,
+    AUTO,
+    Settings,
+    asks_llm,
+    build_scorer,
+    limits_of,
+)
+from glossator.scorers.nulls import Wrong, choose_wrong
+from glossator.scorers.outcome import first_of
+from glossator.scorers.table import SCORERS, SIMULATORS, Scorer
 from glossator.store import Store
 from glossator.subject import Subject, load_subject
 from glossator.types import Explanation, FeatureId, FeatureRecord
 
 STAGES = ("collect", "explain", "score")
+LOCAL = ("local", "hf", "gguf")
+"""Kinds of language models that run in this process."""
 TOGETHER = 16
 """Units worked on at a time; the language models batch or limit what these ask."""
+LOCAL_TOGETHER = 4
+"""The same for scores by a model in this process: enough to batch, and little lost at a kill."""
+FREE_NULLS = 99
+"""Wrong explanations where scoring one costs nothing, which makes p as fine as 0.01."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +86,14 @@ class Outcome:
     done: int
     """Features of which everything asked for is there."""
     failed: int
-    """Features of which something is not."""
+    """Features of which something was given up; where the run was stopped, others may be left."""
     status: RunStatus
     stopped: GlossatorError | None = None
     """What ended it before its time: the budget, or a provider that refuses."""
 
 
 Tell = Callable[[Progress], None]
+_Result = TypeVar("_Result")
 
 
 async def run(
@@ -96,13 +113,16 @@ async def run(
         asyncio.CancelledError: if interrupted; what is done is stored, and the run marked so.
     """
     check_names(config)
-    job = await asyncio.to_thread(_Job.prepare, config, limits, store, fresh, on_progress)
+    job = await _Job.prepare(config, limits, store, fresh, on_progress)
     status = RunStatus.DONE
     stopped: GlossatorError | None = None
     try:
-        if "collect" in stages:
-            await job.collect()
-        async with job.language_models(stages):
+        async with job.language_models():
+            # What is wrong with a model behind an API shows before the text is read for minutes.
+            await job.meet(stages, local=False)
+            if "collect" in stages:
+                await job.collect()
+            await job.meet(stages, local=True)
             if "explain" in stages:
                 await job.explain()
             if "score" in stages:
@@ -121,9 +141,8 @@ async def run(
     if failed and stopped is None:
         status = RunStatus.SOME_FAILED
     store.finish_run(job.run.id, status)
-    return Outcome(
-        store.run(job.run.id), len(job.features) - len(failed), len(failed), status, stopped
-    )
+    done = len(job.complete(stages) - failed)
+    return Outcome(store.run(job.run.id), done, len(failed), status, stopped)
 
 
 def check_names(config: RunConfig) -> None:
@@ -186,6 +205,38 @@ def versions(subject: Subject) -> dict[str, str]:
     return found | {f"subject {subject.name}": f"{subject.revision} in {subject.dtype}"}
 
 
+async def ungrouped(work: Awaitable[_Result]) -> _Result:
+    """What `work` gives; of a group of exceptions, as task groups raise them, the first alone."""
+    try:
+        return await work
+    except BaseExceptionGroup as errors:
+        raise first_of(errors) from None
+
+
+class _StoppedReadingError(Exception):
+    """Ends the thread that reads the text when the run is cancelled."""
+
+
+@dataclass(frozen=True)
+class _AskedAgain:
+    """Replies that are kept, less those that could not be used: these are asked for again."""
+
+    kept: ReplyCache
+    unusable: frozenset[str]
+    """Their texts, as failures keep them."""
+
+    def get(self, key: str) -> Reply | None:
+        """The reply under `key`, if there is one and it was of use."""
+        reply = self.kept.get(key)
+        if reply is None or reply.answers or reply.slots:
+            return reply
+        return None if plain(reply.text)[:2000] in self.unusable else reply
+
+    def put(self, key: str, llm_name: str, request: Request, reply: Reply) -> None:
+        """Keeps `reply` under `key`."""
+        self.kept.put(key, llm_name, request, reply)
+
+
 @dataclass
 class _Job:
     """A run at work."""
@@ -202,20 +253,26 @@ class _Job:
     explainer_llm: Metered | None = None
     scorer_llm: Metered | None = None
     stage: str = ""
+    made: dict[str, Metered] = field(default_factory=dict)
     ledger: list[tuple[str, Call]] = field(default_factory=list)
     """Calls to free models, written with the result that used them."""
 
     @classmethod
-    def prepare(
+    async def prepare(
         cls, config: RunConfig, limits: RunLimits, store: Store, fresh: bool, tell: Tell | None
     ) -> _Job:
         """Loads the subject and the text, and finds or begins the run."""
         say = tell or (lambda _: None)
-        say(Progress("load", 0, 0, note=f"subject {config.model}"))
-        subject = load_subject(config.model, limits.device, config.dtype, limits.offline)
-        say(Progress("load", 0, 0, note=f"corpus {config.corpus}"))
-        corpus = load_corpus(config.corpus, offline=limits.offline)
-        features = chosen_features(config, subject, corpus)
+
+        def load() -> tuple[Subject, Corpus, list[FeatureId]]:
+            say(Progress("load", 0, 0, note=f"subject {config.model}"))
+            subject = load_subject(config.model, limits.device, config.dtype, limits.offline)
+            say(Progress("load", 0, 0, note=f"corpus {config.corpus}"))
+            corpus = load_corpus(config.corpus, offline=limits.offline)
+            return subject, corpus, chosen_features(config, subject, corpus)
+
+        # The run is begun outside of the thread: whoever cancels leaves none half begun.
+        subject, corpus, features = await asyncio.to_thread(load)
         what = [config.collection_digest, subject.revision, subject.dtype, corpus.digest]
         key = hashlib.sha256(json.dumps(what).encode()).hexdigest()
         begun = store.begin_run(config, versions=versions(subject), collection=key, fresh=fresh)
@@ -230,12 +287,26 @@ class _Job:
         known = self.store.recorded(self.run.collection)
         missing = [f for f in self.features if f not in known]
         if missing:
-            await asyncio.to_thread(self._collect, missing)
+            await self._in_thread(missing)
         total = len(self.features)
         self.tell(Progress("collect", total, total, note="activations are stored"))
 
-    def _collect(self, missing: list[FeatureId]) -> None:
+    async def _in_thread(self, missing: list[FeatureId]) -> None:
+        """Collects in a thread; if cancelled, waits until that has stopped."""
+        stop = threading.Event()
+        reading = asyncio.create_task(asyncio.to_thread(self._collect, missing, stop))
+        try:
+            await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            stop.set()
+            await asyncio.wait({reading})
+            reading.exception()  # Looked at, so that asyncio does not complain of it.
+            raise
+
+    def _collect(self, missing: list[FeatureId], stop: threading.Event) -> None:
         def progress(stage: str, done: int, total: int | None) -> None:
+            if stop.is_set():
+                raise _StoppedReadingError
             self.tell(Progress("read", done, total or 0, note=stage))
 
         settings = collect_settings(self.config)
@@ -260,36 +331,69 @@ class _Job:
     # -- language models -----------------------------------------------------------------------
 
     @asynccontextmanager
-    async def language_models(self, stages: Sequence[str]) -> AsyncIterator[None]:
-        """Has the models ready that the stages need, and closes them."""
-        config = self.config
-        explains = "explain" in stages and any(map(needs_llm, config.explainers))
-        scores = "score" in stages and self._scoring_asks()
-        made: dict[str, Metered] = {}
+    async def language_models(self) -> AsyncIterator[None]:
+        """Closes at the end what `meet` opened, and writes down what it was asked."""
         try:
-            if explains and self._left("explain", config.explainers):
-                self.explainer_llm = await self._model(config.llm, made)
-            if scores:
-                self.scorer_llm = await self._model(config.scorer_llm or config.llm, made)
             yield
         finally:
-            for model in made.values():
+            with self.store.transaction():
+                self._settle()
+            for model in self.made.values():
                 await model.aclose()
 
-    def _left(self, stage: str, parts: Iterable[str]) -> bool:
+    async def meet(self, stages: Sequence[str], *, local: bool) -> None:
+        """Has the models ready that the stages need; local ones, which fill memory, if `local`.
+
+        Raises:
+            ConfigError, Unsupported: if a part cannot work with its model; nothing was asked yet.
+        """
+        config = self.config
+        asking = [e for e in config.explainers if needs_llm(e)]
+        if "explain" in stages and self._left("explain", asking):
+            self.explainer_llm = await self._model(config.llm, local)
+        if "score" in stages and self._scoring_asks() and self._left("score", self._scores()):
+            self.scorer_llm = await self._model(config.scorer_llm or config.llm, local)
+            if self.scorer_llm is not None:
+                anything = Explanation.written_by_hand(self.features[0], "anything")
+                for name in config.scorers:
+                    self._scorer(name, anything, Wrong("decoys", ()))
+
+    def _scores(self) -> list[str]:
+        """What is scored of each feature, as `done` names it."""
+        return [f"{e}/{s}" for e in self.config.explainers for s in self.config.scorers]
+
+    def _left(self, stage: str, parts: Collection[str]) -> bool:
         done = self.store.done(self.run.id, stage)
         return any((f, part) not in done for f in self.features for part in parts)
 
+    def complete(self, stages: Sequence[str]) -> set[FeatureId]:
+        """The features of which everything is there that `stages` ask for."""
+        found = set(self.features)
+        if "collect" in stages:
+            found &= self.store.recorded(self.run.collection)
+        for stage, parts in (("explain", self.config.explainers), ("score", self._scores())):
+            if stage in stages:
+                done = self.store.done(self.run.id, stage)
+                found = {f for f in found if all((f, part) in done for part in parts)}
+        return found
+
     def _scoring_asks(self) -> bool:
         """Whether any score wants a language model, judging by the names alone."""
-        if self.config.simulator in ("lexical", "symbolic"):
-            known = {"simulation", "detection"}
-            return any(s not in known for s in self.config.scorers)
-        return any(needs_llm(e) for e in self.config.explainers)
+        config = self.config
+        if any(
+            "llm" in getattr(SCORERS.load(s), "__dataclass_fields__", {}) for s in config.scorers
+        ):
+            return True
+        if config.simulator == AUTO:
+            return any(needs_llm(e) for e in config.explainers)
+        return config.simulator not in ASKS_NOBODY
 
-    async def _model(self, spec: str, made: dict[str, Metered]) -> Metered:
-        if spec in made:
-            return made[spec]
+    async def _model(self, spec: str, local: bool) -> Metered | None:
+        """The model called `spec`; None if it is a local one and those are not wanted yet."""
+        if spec in self.made:
+            return self.made[spec]
+        if not local and spec.partition(":")[0] in LOCAL:
+            return None
         self.tell(Progress("load", 0, 0, note=f"language model {spec}"))
         options: dict[str, Any] = {
             "offline": self.limits.offline,
@@ -300,8 +404,8 @@ class _Job:
         llm: LLM = await asyncio.to_thread(make_llm, spec, **options)
         price = price_of(llm)
         free = price is FREE
-        cache: ReplyCache = MemoryCache() if free else self.store.replies
-        made[spec] = Metered(
+        cache: ReplyCache = MemoryCache() if free else self._replies()
+        self.made[spec] = Metered(
             llm,
             cache,
             self.budget,
@@ -309,7 +413,12 @@ class _Job:
             limit=4096 if free else 16,
             on_call=self._later if free else self._book,
         )
-        return made[spec]
+        return self.made[spec]
+
+    def _replies(self) -> ReplyCache:
+        failures = self.store.failures(self.run.id)
+        unusable = frozenset(f.reply for f in failures if f.kind == ReplyError.__name__)
+        return _AskedAgain(self.store.replies, unusable)
 
     def _later(self, call: Call) -> None:
         self.ledger.append((self.stage, call))
@@ -350,6 +459,8 @@ class _Job:
         record = self.record(feature)
         explainer = build_explainer(name, self.explainer_llm, n_shown=self.config.n_shown)
         explanation = await explainer.explain(feature, record.train)
+        # One from outside may call itself something else than what it was asked for by.
+        explanation = replace(explanation, explainer=name)
         with self.store.transaction():
             self._settle()
             self.store.put_explanation(self.run.id, explanation)
@@ -363,27 +474,17 @@ class _Job:
             if e.feature in asked and e.explainer in self.config.explainers
         ]
         done = self.store.done(self.run.id, "score")
-        units = []
-        for explanation in explanations:
-            simulator = self._simulator(explanation)
-            for scorer in self.config.scorers:
-                part = f"{explanation.explainer}/{scorer}"
-                if any(f == explanation.feature and p.startswith(f"{part}/") for f, p in done):
-                    continue
-                work = self._score(explanation, explanations, scorer)
-                units.append((explanation.feature, f"{part}/{simulator}", work))
+        units = [
+            (e.feature, f"{e.explainer}/{scorer}", self._score(e, explanations, scorer))
+            for e in explanations
+            for scorer in self.config.scorers
+            if (e.feature, f"{e.explainer}/{scorer}") not in done
+        ]
         await self._work("score", units, len(explanations) * len(self.config.scorers))
 
-    def _simulator(self, explanation: Explanation) -> str:
-        return simulator_for(self.config.simulator, explanation, self.scorer_llm)
-
-    async def _score(
-        self, explanation: Explanation, others: Sequence[Explanation], name: str
-    ) -> None:
+    def _scorer(self, name: str, explanation: Explanation, wrong: Wrong) -> Scorer:
         config = self.config
-        record = self.record(explanation.feature)
-        wrong = choose_wrong(explanation, others, config.n_shuffled, config.seed)
-        scorer = build_scorer(
+        return build_scorer(
             name,
             explanation,
             wrong,
@@ -391,10 +492,26 @@ class _Job:
             llm=self.scorer_llm,
             settings=Settings(config.n_scored, seed=config.seed),
         )
+
+    async def _score(
+        self, explanation: Explanation, others: Sequence[Explanation], name: str
+    ) -> None:
+        feature, config = explanation.feature, self.config
+        record = self.record(feature)
+        asks = asks_llm(name, explanation, config.simulator, self.scorer_llm)
+        n_wrong = config.n_shuffled if asks else max(config.n_shuffled, FREE_NULLS)
+        wrong = choose_wrong(explanation, others, n_wrong, config.seed)
+        scorer = self._scorer(name, explanation, wrong)
         score = await scorer.score(explanation, record.test, record.dev)
+        if score.n_failed and not score.n:
+            raw = next((p.raw for p in score.predictions if p.raw), "")
+            raise ReplyError(f"no reply of {score.n_failed} could be used: {score.note}", raw)
+        score = replace(score, scorer=name)
         with self.store.transaction():
             self._settle()
             self.store.put_score(self.run.id, score)
+            # The score's own part names its judge, which whoever looks for it does not know.
+            self.store.mark_done(self.run.id, feature, "score", f"{explanation.explainer}/{name}")
 
     async def _work(
         self,
@@ -405,23 +522,26 @@ class _Job:
         """Runs the units, a few at a time; a failed one is set aside, a fatal error ends all."""
         self.stage = stage
         finished, failed = total - len(units), 0
-        gate = asyncio.Semaphore(TOGETHER)
+        here = self.scorer_llm is not None and self.scorer_llm.price is FREE
+        gate = asyncio.Semaphore(LOCAL_TOGETHER if here and stage == "score" else TOGETHER)
         self._say(stage, finished, total, failed)
 
         async def one(feature: FeatureId, part: str, work: Coroutine[Any, Any, None]) -> None:
             nonlocal finished, failed
             async with gate:
                 try:
-                    await work
+                    await ungrouped(work)
                 except ProviderRefused:
                     raise
                 except (ReplyError, ProviderError) as error:
                     failed += 1
                     reply = error.reply if isinstance(error, ReplyError) else ""
                     kind = type(error).__name__
-                    self.store.put_failure(
-                        self.run.id, feature, stage, part, kind, str(error), reply
-                    )
+                    with self.store.transaction():
+                        self._settle()
+                        self.store.put_failure(
+                            self.run.id, feature, stage, part, kind, str(error), reply
+                        )
                 finished += 1
                 self._say(stage, finished, total, failed)
 

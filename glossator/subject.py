@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from glossator.device import pick_device, pick_dtype
 from glossator.errors import AssetError, ConfigError
+from glossator.quiet import quiet
 from glossator.registry import nearest
 
 BUNDLED = ("smollm2-135m",)
@@ -375,10 +376,11 @@ def _loaded(
         place["gguf_file"] = gguf
     how: dict[str, Any] = {"quantization_config": GgufConfig(dequantize=True)} if gguf else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **place)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            source, dtype=dtype, use_safetensors=True, **place, **how
-        )
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(source, **place)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                source, dtype=dtype, use_safetensors=True, **place, **how
+            )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         first = str(error).strip().partition("\n")[0]
         raise AssetError(f"the model {source} could not be loaded: {first}") from error

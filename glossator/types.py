@@ -49,6 +49,10 @@ def _from_json(wanted: Any, data: Any) -> Any:
     if origin is tuple:
         items = _of_type(data, list | tuple)
         if len(arguments) == 2 and arguments[1] is Ellipsis:
+            if arguments[0] is float:
+                return tuple(map(float, data))  # what most of a record is: a call each is slow
+            if arguments[0] is str:
+                return tuple(data)
             return tuple(_from_json(arguments[0], item) for item in items)
         return tuple(_from_json(a, item) for a, item in zip(arguments, items, strict=True))
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):

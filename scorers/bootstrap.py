@@ -11,7 +11,7 @@ on a scale where the figure is unbounded (logit; Efron and Tibshirani 1993, chap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -157,7 +157,10 @@ def percentiles(values: npt.NDArray[np.float64]) -> tuple[float | None, float | 
 def centred(
     value: float, plain: Floats, wide: Floats, bounds: tuple[float, float]
 ) -> tuple[float | None, float | None]:
-    """A 95% interval on the logit scale, around the estimate less its bootstrap bias."""
+    """A 95% interval on the logit scale, around the estimate less its bootstrap bias.
+
+    None twice if under half of the draws are finite.
+    """
     least, greatest = bounds
 
     def stretch(x: Floats) -> Floats:
@@ -165,8 +168,9 @@ def centred(
         logit: Floats = np.log(share / (1 - share))
         return logit
 
+    least_usable = max(2, len(wide) // 2)
     plain, wide = plain[np.isfinite(plain)], wide[np.isfinite(wide)]
-    if min(len(plain), len(wide)) < 2:
+    if min(len(plain), len(wide)) < least_usable:
         return None, None
     at = float(stretch(np.array([value]))[0])
     middle = at - (float(stretch(plain).mean()) - at)
@@ -174,7 +178,3 @@ def centred(
     ends = np.array([middle - Z * spread, middle + Z * spread])
     low, high = least + (greatest - least) / (1 + np.exp(-ends))
     return float(low), float(high)
-
-
-Maker = Callable[[Values, Values], Metric]
-"""Builds a metric from what happened and what was predicted, each (n_windows, n_tokens)."""

@@ -77,6 +77,20 @@ def build_judge(simulator: str, explanation: Explanation, llm: LLM | None) -> Ju
     return AskingJudge(llm)
 
 
+def asks_llm(name: str, explanation: Explanation, simulator: str, llm: LLM | None) -> bool:
+    """Whether the scorer called `name` asks a language model for `explanation`.
+
+    Raises:
+        NotRegistered: if there is no such scorer.
+    """
+    wanted = getattr(SCORERS.load(name), "__dataclass_fields__", {})
+    if "simulator" in wanted:
+        return simulator_for(simulator, explanation, llm) not in ASKS_NOBODY
+    if "judge" in wanted:
+        return bool(build_judge(simulator, explanation, llm).model)
+    return "llm" in wanted
+
+
 def build_scorer(
     name: str,
     explanation: Explanation,

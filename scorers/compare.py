@@ -8,7 +8,7 @@ import numpy as np
 
 from glossator.scorers.bootstrap import percentiles, replicates
 from glossator.scorers.estimates import AveragePrecision, Metric, Pearson
-from glossator.scorers.sample import chance_for
+from glossator.scorers.sample import both_kinds, chance_for, working
 from glossator.types import SILENT, Prediction, Score
 
 
@@ -17,7 +17,7 @@ class Difference:
     """How much higher the first score is, on the windows that both could judge."""
 
     value: float | None
-    """None where one of the two is undefined there."""
+    """None where one of the two is undefined there, or the windows are all of one kind."""
     low: float | None
     high: float | None
     n: int
@@ -35,16 +35,17 @@ def paired_difference(a: Score, b: Score, seed: int = 0) -> Difference:
             f"{a.scorer} of {a.feature} and {b.scorer} of {b.feature} cannot be paired: "
             "a pair is of one feature and one scorer"
         )
-    theirs = {p.example: p for p in b.predictions if not p.failure}
-    pairs = [(p, theirs[p.example]) for p in a.predictions if not p.failure and p.example in theirs]
-    if not pairs:
-        return Difference(None, None, None, 0)
-    first, second = ([pair[i] for pair in pairs] for i in (0, 1))
+    mine, theirs = ({p.example: p for p in s.predictions if not p.failure} for s in (a, b))
+    common = sorted(mine.keys() & theirs.keys())
+    if not both_kinds([mine[key] for key in common]):
+        return Difference(None, None, None, len(common))
+    first = working(a.predictions, [mine[key] for key in common])
+    second = [theirs[key] for key in common]
     weights = np.array([[p.weight for p in first]])
     metrics = [metric_of(a.scorer, side) for side in (first, second)]
     value = float(metrics[0](weights)[0] - metrics[1](weights)[0])
     if not np.isfinite(value):
-        return Difference(None, None, None, len(pairs))
+        return Difference(None, None, None, len(common))
     draws = replicates(
         [p.weight for p in first],
         [p.stratum for p in first],
@@ -52,7 +53,7 @@ def paired_difference(a: Score, b: Score, seed: int = 0) -> Difference:
         chance_for(seed, "paired", a.feature, a.scorer),
     )
     low, high = percentiles(metrics[0](draws) - metrics[1](draws))
-    return Difference(value, low, high, len(pairs))
+    return Difference(value, low, high, len(common))
 
 
 def metric_of(scorer: str, predictions: list[Prediction]) -> Metric:

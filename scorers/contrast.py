@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from glossator.errors import ReplyError
 from glossator.llm import LLM, Can, Message, Reply, Request, need
-from glossator.scorers.layout import slots, tab_lines
+from glossator.scorers.layout import slots, tab_lines, unbroken
 from glossator.types import Explanation, Scale, Simulation, Usage
 
 VERSION = "contrast-1"
@@ -72,10 +72,13 @@ class ContrastSimulator:
         replies = await asyncio.gather(
             *[self.llm.reply(request_for(text, tokens)) for text in texts]
         )
-        own, *rest = (log_odds(r, len(tokens)) for r in replies)
+        usage = sum((r.usage for r in replies), Usage())
+        try:
+            own, *rest = [log_odds(r, len(tokens)) for r in replies]
+        except ReplyError as error:
+            raise ReplyError(str(error), "", usage) from error
         bias = [sum(column) / len(rest) for column in zip(*rest, strict=True)] if rest else None
         predicted = own if bias is None else [a - b for a, b in zip(own, bias, strict=True)]
-        usage = sum((r.usage for r in replies), Usage())
         return Simulation(tokens, tuple(predicted), Scale.LOG_ODDS, usage)
 
 
@@ -88,7 +91,7 @@ def request_for(text: str, tokens: Sequence[str]) -> Request:
             Message("user", f"Description: {description}"),
             Message("assistant", lines.rstrip()),
         ]
-    messages.append(Message("user", f"Description: {text}\n\n{tab_lines(tokens)}"))
+    messages.append(Message("user", f"Description: {unbroken(text)}\n\n{tab_lines(tokens)}"))
     return Request(tuple(messages), max_tokens=0, answers=ANSWERS, slots=slots(tokens))
 
 
@@ -98,7 +101,7 @@ def log_odds(reply: Reply, n_tokens: int) -> list[float]:
     Raises:
         ReplyError: if one is missing or impossible.
     """
-    if len(reply.slots) != n_tokens:
+    if [len(row) for row in reply.slots] != [len(ANSWERS)] * n_tokens:
         raise ReplyError(f"{len(reply.slots)} distributions for {n_tokens} tokens")
     found = [yes - no for yes, no in reply.slots]
     if not all(map(math.isfinite, found)):

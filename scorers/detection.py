@@ -17,11 +17,12 @@ from glossator.scorers.outcome import (
     Frame,
     all_predictions,
     failed,
+    judged,
     resample,
     score_of,
     with_nulls,
 )
-from glossator.scorers.sample import draw
+from glossator.scorers.sample import both_kinds, draw, working
 from glossator.scorers.simulation import ExplanationUnusableError
 from glossator.types import SILENT, Example, Explanation, Measure, Prediction, Score, Split, Usage
 
@@ -52,7 +53,7 @@ class DetectionScorer:
             return frame.nothing(why)
         examples = draw(split, self.n_scored, explanation.feature, self.seed)
         try:
-            own, wrong, usage = await with_nulls(self._predict, explanation, self.wrong, examples)
+            own, others, usage = await with_nulls(self._predict, explanation, self.wrong, examples)
             threshold, more, how = await self._threshold(explanation, dev)
         except ExplanationUnusableError as error:
             return frame.nothing(str(error))
@@ -60,20 +61,20 @@ class DetectionScorer:
         resampling = resample(own, self.seed)
         if resampling is None:
             return frame.nothing("no window could be judged", own, usage)
-        fired = [p.stratum != SILENT for p in own if not p.failure]
-        if all(fired) or not any(fired):
+        if not both_kinds(own):
             return frame.nothing(
                 "needs a usable reply on both kinds of window, firing and silent", own, usage
             )
+        wrong, wrong_predictions = judged(self.wrong, others)
         metric = average_precision(own, resampling)
         findings = Findings(
             resampling.measure(metric, (0, 1)),
             measures_of(own, resampling, threshold),
-            [precision_of(p) for p in wrong],
+            [precision_of(p) for p in wrong_predictions],
             base_rate(own),
             (how,),
         )
-        return score_of(frame, findings, self.wrong, own, usage, "no average precision is defined")
+        return score_of(frame, findings, wrong, own, usage, "no average precision is defined")
 
     async def _predict(
         self, explanation: Explanation, example: Example
@@ -105,7 +106,7 @@ class DetectionScorer:
             return own, Usage(), f"called firing above {own:g}"
         examples = draw(dev, self.n_calibration, explanation.feature, self.seed)
         found, usage = await all_predictions(self._predict, explanation, examples)
-        usable = [p for p in found if not p.failure]
+        usable = working(found)
         if not usable:
             return own, usage, f"called firing above {own:g}"
         best = best_threshold(usable, own)
@@ -138,7 +139,7 @@ def average_precision(
 
 def precision_of(predictions: Sequence[Prediction]) -> float | None:
     """Weighted average precision of the predictions that worked; None if undefined."""
-    usable = [p for p in predictions if not p.failure]
+    usable = working(predictions)
     if not usable:
         return None
     metric = AveragePrecision.of(
@@ -150,7 +151,7 @@ def precision_of(predictions: Sequence[Prediction]) -> float | None:
 
 def base_rate(predictions: Sequence[Prediction]) -> float | None:
     """Share of the pool's windows in which the feature fires: what a constant rating scores."""
-    usable = [p for p in predictions if not p.failure]
+    usable = working(predictions)
     total = sum(p.weight for p in usable)
     return sum(p.weight for p in usable if p.stratum != SILENT) / total if total else None
 
@@ -158,7 +159,7 @@ def base_rate(predictions: Sequence[Prediction]) -> float | None:
 def measures_of(
     predictions: Sequence[Prediction], resampling: Resampling, threshold: float
 ) -> dict[str, Measure]:
-    """The figures of yes-or-no calls at `threshold`, and the AUPRC of the sample as it is."""
+    """The figures of yes-or-no calls at `threshold`, and the base rate."""
     fired = [p.stratum != SILENT for p in predictions if not p.failure]
     silent = [False] * (len(resampling.predicted) - len(fired))
     called = [p[0] > threshold for p in resampling.predicted]

@@ -60,8 +60,8 @@ class Pearson:
         with np.errstate(divide="ignore", invalid="ignore"):
             var_x, var_y = xx / n - (x / n) ** 2, yy / n - (y / n) ** 2
             cov = xy / n - x * y / n**2
-        # What cancellation leaves of a constant is not a variance.
-        flat = (var_x <= 1e-12 * np.abs(xx / n)) | (var_y <= 1e-12 * np.abs(yy / n))
+            # What cancellation leaves of a constant is not a variance.
+            flat = (var_x <= 1e-12 * np.abs(xx / n)) | (var_y <= 1e-12 * np.abs(yy / n))
         r = np.full(len(weights), np.nan)
         fine = ~flat & (var_x > 0) & (var_y > 0) & (n > 0)
         r[fine] = np.clip(cov[fine] / np.sqrt(var_x[fine] * var_y[fine]), -1.0, 1.0)
@@ -225,7 +225,8 @@ def fit_line(
 ) -> tuple[float, float]:
     """Slope and intercept of the weighted least-squares line from `predicted` to `actual`.
 
-    A constant prediction gets slope 0 and the mean.
+    The slope is at least 0: a line may change the unit of a prediction, and not turn a wrong one
+    into its opposite. A constant prediction gets slope 0 and the mean.
     """
     lengths = [len(a) for a in actual]
     w = np.repeat(np.asarray(weights, float), lengths)
@@ -233,5 +234,8 @@ def fit_line(
     y = np.concatenate([np.asarray(a, float) for a in actual])
     mean_x, mean_y = np.average(x, weights=w), np.average(y, weights=w)
     spread = float(w @ (x - mean_x) ** 2)
-    slope = float(w @ ((x - mean_x) * (y - mean_y))) / spread if spread > 0 else 0.0
+    # The mean of equal numbers can be off by rounding, which is no spread.
+    varies = spread > 1e-24 * float(w @ x**2)
+    slope = float(w @ ((x - mean_x) * (y - mean_y))) / spread if varies else 0.0
+    slope = max(0.0, slope)
     return slope, float(mean_y - slope * mean_x)

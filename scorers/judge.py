@@ -9,7 +9,7 @@ from typing import Protocol
 
 from glossator.errors import ReplyError
 from glossator.llm import LLM, Can, Message, Request
-from glossator.scorers.layout import one_line
+from glossator.scorers.layout import one_line, unbroken
 from glossator.scorers.table import Simulator
 from glossator.types import Explanation, Usage
 
@@ -105,17 +105,24 @@ class AskingJudge:
         if self.by_logprobs:
             reply = await self.llm.reply(Request(messages, max_tokens=0, answers=ANSWERS))
             if len(reply.answers) != len(ANSWERS):
-                raise ReplyError("the probabilities of yes and no are missing", reply.text)
+                raise ReplyError(
+                    "the probabilities of yes and no are missing", reply.text, reply.usage
+                )
             yes, no = reply.answers
             if max(yes, no) == -math.inf:
-                raise ReplyError("neither yes nor no is among the likely replies", reply.text)
+                raise ReplyError(
+                    "neither yes nor no is among the likely replies", reply.text, reply.usage
+                )
             return Verdict(probability(yes, no), reply.usage)
         requests = [
             Request(messages, max_tokens=5, temperature=1.0, sample=i) for i in range(self.votes)
         ]
         replies = await asyncio.gather(*[self.llm.reply(r) for r in requests])
-        said = [parse_vote(r.text) for r in replies]
         usage = sum((r.usage for r in replies), Usage())
+        try:
+            said = [parse_vote(r.text) for r in replies]
+        except ReplyError as error:
+            raise ReplyError(str(error), error.reply, usage) from error
         return Verdict(sum(said) / len(said), usage)
 
 
@@ -161,7 +168,7 @@ def prompt(description: str, text: str) -> tuple[Message, ...]:
     messages = [Message("system", SYSTEM)]
     for window, about, answer in SHOTS:
         messages += [asked(window, about), Message("assistant", answer)]
-    return (*messages, asked(text, description.strip().rstrip(".")))
+    return (*messages, asked(text, unbroken(description).rstrip(".")))
 
 
 def probability(yes: float, no: float) -> float:

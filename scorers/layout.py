@@ -18,6 +18,11 @@ def line_of(token: str) -> str:
     return shown or "\u2423"
 
 
+def unbroken(text: str) -> str:
+    """An explanation on one line, so that none of it can pass for a token's line."""
+    return " ".join(text.split())
+
+
 def tab_lines(tokens: Sequence[str], value: str = "unknown") -> str:
     """`token<tab>value` for each token, a line each."""
     return "".join(f"{line_of(t)}\t{value}\n" for t in tokens)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from glossator.errors import ReplyError
 from glossator.llm import LLM, Can, Message, Request, need
-from glossator.scorers.layout import slots, tab_lines
+from glossator.scorers.layout import slots, tab_lines, unbroken
 from glossator.types import Explanation, Scale, Simulation
 
 VERSION = "logprob-1"
@@ -67,9 +67,14 @@ class LogprobSimulator:
             ReplyError: if the probabilities of "0" to "10" are missing or all 0.
         """
         reply = await self.llm.reply(request_for(explanation.text, tokens, VALUES))
-        if len(reply.slots) != len(tokens):
-            raise ReplyError(f"{len(reply.slots)} distributions for {len(tokens)} tokens")
-        predicted = tuple(expected(row) for row in reply.slots)
+        if [len(row) for row in reply.slots] != [len(VALUES)] * len(tokens):
+            raise ReplyError(
+                f"{len(reply.slots)} distributions for {len(tokens)} tokens", "", reply.usage
+            )
+        try:
+            predicted = tuple(expected(row) for row in reply.slots)
+        except ReplyError as error:
+            raise ReplyError(str(error), "", reply.usage) from error
         return Simulation(tokens, predicted, Scale.TENTHS, reply.usage)
 
 
@@ -82,7 +87,7 @@ def request_for(text: str, tokens: Sequence[str], answers: tuple[str, ...]) -> R
             Message("user", f"Description: {description}"),
             Message("assistant", lines.rstrip()),
         ]
-    messages.append(Message("user", f"Description: {text}\n\n{tab_lines(tokens)}"))
+    messages.append(Message("user", f"Description: {unbroken(text)}\n\n{tab_lines(tokens)}"))
     return Request(tuple(messages), max_tokens=0, answers=answers, slots=slots(tokens))
 
 

@@ -56,7 +56,7 @@ def choose_wrong(
     own = explanation.feature
     chance = chance_for(seed, "wrong", own, explanation.explainer)
     unique: dict[str, Explanation] = {}
-    for other in sorted(others, key=lambda e: str(e.feature)):
+    for other in sorted(others, key=lambda e: (str(e.feature), e.text)):
         same = (other.feature.source, other.feature.index) == (own.source, own.index)
         if other.abstained or same or other.text.strip() == explanation.text.strip():
             continue
@@ -68,10 +68,11 @@ def choose_wrong(
     ordered = [group[i] for group in (near, far) for i in chance.permutation(len(group))]
     if len(ordered) >= 2 or explanation.words:
         return Wrong("shuffled", tuple(ordered[:n]))
-    picked = chance.permutation(len(DECOYS))[:n]
+    fitting = [d for d in DECOYS if d != explanation.text.strip()]
+    picked = chance.permutation(len(fitting))[:n]
     return Wrong(
         "decoys",
-        tuple(Explanation(_nobody(own), DECOYS[i], explainer="decoy") for i in picked),
+        tuple(Explanation(_nobody(own), fitting[i], explainer="decoy") for i in picked),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from glossator.errors import Refused, ReplyError
 from glossator.scorers.bootstrap import Resampling
 from glossator.scorers.nulls import Wrong, lift, null_of, permutation_p
+from glossator.scorers.sample import both_kinds, chance_for, working
 from glossator.types import Example, Explanation, Measure, Null, Prediction, Score, Split, Usage
 
 Predict = Callable[[Explanation, Example], Coroutine[Any, Any, tuple[Prediction, Usage]]]
@@ -19,9 +20,16 @@ Predict = Callable[[Explanation, Example], Coroutine[Any, Any, tuple[Prediction,
 async def all_predictions(
     predict: Predict, explanation: Explanation, examples: Sequence[Example]
 ) -> tuple[list[Prediction], Usage]:
-    """A prediction for each of `examples`, in order, and what they used together."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(predict(explanation, e)) for e in examples]
+    """A prediction for each of `examples`, in order, and what they used together.
+
+    Raises:
+        ProviderError, BudgetSpent, Unsupported: as the language model does.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(predict(explanation, e)) for e in examples]
+    except BaseExceptionGroup as errors:
+        raise first_of(errors) from None
     found = [t.result() for t in tasks]
     return [p for p, _ in found], sum((u for _, u in found), Usage())
 
@@ -68,6 +76,17 @@ def failed(example: Example, error: ReplyError, scale: str, whole: bool) -> Pred
         failure="refused" if isinstance(error, Refused) else "parse",
         raw=error.reply or str(error)[:2000],
     )
+
+
+def judged(
+    wrong: Wrong, predictions: Sequence[Sequence[Prediction]]
+) -> tuple[Wrong, list[Sequence[Prediction]]]:
+    """The wrong explanations of which windows of both kinds could be judged, and these predictions.
+
+    One whose replies all failed says nothing of chance, and must not count as a bad score.
+    """
+    usable = [(e, p) for e, p in zip(wrong.explanations, predictions, strict=True) if both_kinds(p)]
+    return Wrong(wrong.kind, tuple(e for e, _ in usable)), [p for _, p in usable]
 
 
 @dataclass(frozen=True)
@@ -167,10 +186,11 @@ def score_of(
 
 
 def resample(predictions: Sequence[Prediction], seed: int) -> Resampling | None:
-    """What might have been drawn in place of the predictions that worked; None if none did."""
-    from glossator.scorers.sample import chance_for
+    """What might have been drawn in place of the predictions that worked; None if none did.
 
-    usable = [p for p in predictions if not p.failure]
+    Each stratum keeps its share of the pool, also where some of its replies failed.
+    """
+    usable = working(predictions)
     if not usable:
         return None
     return Resampling.of(usable, chance_for(seed, "bootstrap", *sorted(p.example for p in usable)))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from glossator.errors import ReplyError
 from glossator.llm import LLM, Message, Request
-from glossator.scorers.layout import line_of
+from glossator.scorers.layout import line_of, unbroken
 from glossator.types import Explanation, Scale, Simulation, Usage
 
 VERSION = "reply-1"
@@ -83,7 +82,7 @@ def request_for(text: str, tokens: Sequence[str]) -> Request:
             Message("system", SYSTEM),
             Message("user", SHOT[0]),
             Message("assistant", SHOT[1]),
-            Message("user", f"Description: {text}\n\nTokens:\n{numbered}"),
+            Message("user", f"Description: {unbroken(text)}\n\nTokens:\n{numbered}"),
         ),
         max_tokens=16 * len(tokens) + 32,
         schema=json.dumps(schema, sort_keys=True),
@@ -99,8 +98,10 @@ def parse(text: str, n_tokens: int) -> tuple[float, ...]:
     """
     begin, end = text.find("{"), text.rfind("}")
     try:
-        found = json.loads(text[begin : end + 1]) if 0 <= begin < end else None
-    except (json.JSONDecodeError, RecursionError) as error:
+        body = text[begin : end + 1] if 0 <= begin < end else "null"
+        found = json.loads(body, object_pairs_hook=_without_repeats)
+    # ValueError is also what a number of more than 4,300 digits gives.
+    except (ValueError, RecursionError) as error:
         raise ReplyError(f"it is not JSON: {error}", text) from error
     if not isinstance(found, dict):
         raise ReplyError("there is no JSON object in it", text)
@@ -117,7 +118,15 @@ def parse(text: str, n_tokens: int) -> tuple[float, ...]:
     for key in wanted:
         value = found[key]
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or not 0 <= value <= 10:
+        if not number or not 0 <= value <= 10:
             raise ReplyError(f"the value of token {key} is not from 0 to 10", text)
         values.append(float(value))
     return tuple(values)
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """The object of `pairs`, none of which may have a key of another."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice in it")
+    return found

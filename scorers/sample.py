@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from glossator.types import SILENT, TOP, Example, FeatureId, Split
+from glossator.types import SILENT, TOP, Example, FeatureId, Prediction, Split
 
 
 def chance_for(seed: int, *names: object) -> np.random.Generator:
@@ -47,6 +47,30 @@ def draw(split: Split, n: int, feature: FeatureId, seed: int = 0) -> tuple[Examp
     return tuple(drawn)
 
 
-def mean_weight(examples: Sequence[Example]) -> float:
-    """Average weight; 0 for no examples."""
-    return sum(e.weight for e in examples) / len(examples) if examples else 0.0
+def working(
+    predictions: Sequence[Prediction], kept: Sequence[Prediction] | None = None
+) -> list[Prediction]:
+    """Those of `predictions` that worked, standing for those of their stratum that did not, too.
+
+    So a stratum in which half of the replies failed keeps its share of the pool. `kept` names the
+    ones to keep in place of those that worked.
+    """
+    chosen = [p for p in predictions if not p.failure] if kept is None else kept
+    totals = _totals(predictions)
+    mine = _totals(chosen)
+    return [
+        dataclasses.replace(p, weight=p.weight * totals[p.stratum] / mine[p.stratum])
+        for p in chosen
+    ]
+
+
+def _totals(predictions: Sequence[Prediction]) -> dict[str, float]:
+    totals: dict[str, float] = {}
+    for p in predictions:
+        totals[p.stratum] = totals.get(p.stratum, 0.0) + p.weight
+    return totals
+
+
+def both_kinds(predictions: Sequence[Prediction]) -> bool:
+    """Whether windows of both kinds, firing and silent, are among those that worked."""
+    return len({p.stratum == SILENT for p in predictions if not p.failure}) == 2

@@ -16,11 +16,12 @@ from glossator.scorers.outcome import (
     Frame,
     all_predictions,
     failed,
+    judged,
     resample,
     score_of,
     with_nulls,
 )
-from glossator.scorers.sample import draw
+from glossator.scorers.sample import both_kinds, draw, working
 from glossator.scorers.table import Simulator
 from glossator.types import Example, Explanation, Measure, Prediction, Score, Split, Usage
 
@@ -52,7 +53,7 @@ class SimulationScorer:
             return frame.nothing(why)
         examples = draw(split, self.n_scored, explanation.feature, self.seed)
         try:
-            own, wrong, usage = await with_nulls(self._predict, explanation, self.wrong, examples)
+            own, others, usage = await with_nulls(self._predict, explanation, self.wrong, examples)
             line, more = await self._line(explanation, dev)
         except ExplanationUnusableError as error:
             return frame.nothing(str(error))
@@ -60,14 +61,19 @@ class SimulationScorer:
         resampling = resample(own, self.seed)
         if resampling is None:
             return frame.nothing("no example could be simulated", own, usage)
+        if not both_kinds(own):
+            return frame.nothing(
+                "needs a usable reply on both kinds of window, firing and silent", own, usage
+            )
+        wrong, wrong_predictions = judged(self.wrong, others)
         findings = Findings(
             resampling.measure(Pearson.over(resampling.actual, resampling.predicted), (-1, 1)),
             measures_of(own, resampling, line),
-            [pearson_of(p) for p in wrong],
+            [pearson_of(p) for p in wrong_predictions],
             None,
         )
         undefined = "the prediction is the same at every token, so no correlation is defined"
-        return score_of(frame, findings, self.wrong, own, usage, undefined)
+        return score_of(frame, findings, wrong, own, usage, undefined)
 
     async def _predict(
         self, explanation: Explanation, example: Example
@@ -100,7 +106,7 @@ class SimulationScorer:
             return None, Usage()
         examples = draw(dev, self.n_calibration, explanation.feature, self.seed)
         found, usage = await all_predictions(self._predict, explanation, examples)
-        usable = [p for p in found if not p.failure]
+        usable = working(found)
         if not usable:
             return None, usage
         line = fit_line(
@@ -115,7 +121,7 @@ class ExplanationUnusableError(Exception):
 
 def pearson_of(predictions: Sequence[Prediction]) -> float | None:
     """Weighted Pearson r over the tokens of the predictions that worked; None if undefined."""
-    usable = [p for p in predictions if not p.failure]
+    usable = working(predictions)
     if not usable:
         return None
     metric = Pearson.over([p.actual for p in usable], [p.predicted for p in usable])

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import shutil
 import tempfile
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 from glossator.assets.cache import cache_folder, converted_folder, fetch
 from glossator.assets.download import Progress, check_space, writing
 from glossator.assets.table import Asset, asset_called
 from glossator.errors import AssetError
+from glossator.quiet import quiet
 
 _BYTES_PER_PACKED_BYTE = 3.5
 """Size of bfloat16 weights, over that of the 4-bit file they come from; rounded up."""
@@ -73,7 +70,7 @@ def _convert(source: Path, folder: Path, asset: Asset) -> None:
     with writing(folder.parent):
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        with writing(folder.parent), _silent():
+        with writing(folder.parent), quiet():
             _save(source, temporary)
             files = {path.name: path.stat().st_size for path in temporary.iterdir()}
             manifest = {"sha256": asset.sha256, "source": asset.filename, "files": files}
@@ -112,22 +109,3 @@ def _save(source: Path, folder: Path) -> None:
     # with it, loading would ask for packed weights again, which these no longer are
     config.pop("quantization_config", None)
     path.write_text(json.dumps(config, indent=1))
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Keeps the progress bars and warnings of transformers off the terminal."""
-    from transformers.utils import logging
-
-    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        # the bar for reading GGUF cannot be turned off, only led elsewhere
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

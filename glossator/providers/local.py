@@ -25,6 +25,7 @@ from glossator.errors import AssetError, ConfigError, ReplyError
 from glossator.llm import Can, Reply, Request
 from glossator.providers.prices import FREE, Price
 from glossator.providers.tree import TokenTree, common_prefix
+from glossator.quiet import quiet
 from glossator.types import Usage
 
 if TYPE_CHECKING:
@@ -82,10 +83,7 @@ class LocalLLM:
             ConfigError: if it has no chat template.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-        from transformers.utils import logging
 
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         where: str | Path
         options: dict[str, Any] = {"local_files_only": offline or not spec.startswith("hf:")}
         tokenizer_options = dict(options)
@@ -107,10 +105,11 @@ class LocalLLM:
             where = spec.removeprefix("hf:")
         place = pick_device(device)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(where, **tokenizer_options)
-            model = AutoModelForCausalLM.from_pretrained(
-                where, dtype=pick_dtype(dtype, place), use_safetensors=True, **options
-            )
+            with quiet():
+                tokenizer = AutoTokenizer.from_pretrained(where, **tokenizer_options)
+                model = AutoModelForCausalLM.from_pretrained(
+                    where, dtype=pick_dtype(dtype, place), use_safetensors=True, **options
+                )
         except (OSError, ValueError) as error:
             raise AssetError(
                 f"the language model {spec!r} cannot be loaded: {error}; "
@@ -195,7 +194,10 @@ class LocalLLM:
         Raises:
             ReplyError: if a slot's text is not in the prompt.
         """
-        messages = [{"role": m.role, "content": m.content} for m in request.messages]
+        specials = self._specials()
+        messages = [
+            {"role": m.role, "content": defused(m.content, specials)} for m in request.messages
+        ]
         text = self.tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, tokenize=False
         )
@@ -203,10 +205,14 @@ class LocalLLM:
             raise ReplyError("the chat template gave no text")
         text += request.prefill
         pieces = []
-        at = text.rfind(request.messages[-1].content) if request.slots else 0
+        # Some templates strip what they are given.
+        at = text.rfind(messages[-1]["content"].strip()) if request.slots else 0
+        if at < 0:
+            raise ReplyError("the chat template left the last message out, or changed it")
         begin = 0
-        for slot in request.slots:
-            found = text.find(slot, max(at, 0))
+        for wanted in request.slots:
+            slot = defused(wanted, specials)
+            found = text.find(slot, at)
             if found < 0:
                 raise ReplyError(f"the slot {slot!r} is not in the prompt")
             at = found + len(slot)
@@ -223,6 +229,11 @@ class LocalLLM:
         if len(ids) + request.max_tokens > limit:
             raise ReplyError(f"the prompt has {len(ids)} tokens; {self.name} takes {limit}")
         return _Prompt(tuple(ids), tuple(places))
+
+    def _specials(self) -> list[str]:
+        """Special tokens as text: in a message, nobody may say them."""
+        added = self.tokenizer.added_tokens_decoder.values()
+        return sorted({t.content for t in added if t.special and len(t.content.strip()) > 1})
 
     def _encode(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -266,8 +277,10 @@ class LocalLLM:
                 for node in {n for path_ in nodes for n in path_}:
                     rows.setdefault(node, len(rows))
             wanted.append((places, branches))
+        self._kept = None  # what a pass that breaks off leaves behind is not to be used again
         log_probs = self._forward(tree, cache, len(prefix), list(rows))  # (n_rows, n_vocab)
         cut(cache, len(prefix))
+        self._kept = (prefix, cache)
         replies = []
         for w, (_, branches) in zip(group, wanted, strict=True):
             answers = [self._encode(a) for a in w.request.answers]
@@ -294,6 +307,7 @@ class LocalLLM:
         from transformers import DynamicCache
 
         kept_ids, cache = self._kept or ((), DynamicCache(config=self.model.config))
+        self._kept = None
         same = common_prefix([kept_ids, ids]) if kept_ids and ids else 0
         cut(cache, same)
         fresh = ids[same:]
@@ -345,7 +359,8 @@ class LocalLLM:
             ids[row, pad:] = torch.tensor(prompt[shared:])
             mask[row, shared : shared + pad] = 0
         position = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]  # (n_group, longest)
-        chance = torch.Generator().manual_seed(int(request.digest[:12], 16))
+        # One for each row, so that a reply does not depend on who else was waiting.
+        chances = [torch.Generator().manual_seed(int(w.request.digest[:12], 16)) for w in group]
         stops = self._stop_ids()
         made: list[list[int]] = [[] for _ in group]
         open_rows = set(range(len(group)))
@@ -361,7 +376,11 @@ class LocalLLM:
             logits = self._logits(hidden).float().cpu()  # (n_group, n_vocab)
             if request.temperature > 0:
                 odds = torch.softmax(logits / request.temperature, dim=-1)
-                chosen = torch.multinomial(odds, 1, generator=chance)[:, 0]
+                drawn = [
+                    torch.multinomial(row, 1, generator=chance)
+                    for row, chance in zip(odds, chances, strict=True)
+                ]
+                chosen = torch.cat(drawn)  # (n_group,)
             else:
                 chosen = logits.argmax(dim=-1)  # (n_group,)
             for row in list(open_rows):
@@ -404,6 +423,13 @@ class LocalLLM:
         )
 
 
+def defused(text: str, specials: Sequence[str]) -> str:
+    """`text` without special tokens: what is quoted in a message cannot end that message."""
+    for special in specials:
+        text = text.replace(special, f"{special[0]} {special[1:]}")
+    return text
+
+
 def cut(cache: DynamicCache, length: int) -> None:
     """Takes all tokens behind the first `length` out of `cache`."""
     surplus = cache.get_seq_length() - length
@@ -415,13 +441,17 @@ def exactly(joint: Sequence[float], answers: Sequence[Sequence[int]]) -> tuple[f
     """Log probability of each answer and no longer one, from those of beginning with it.
 
     Where "10" is two tokens, what begins with "1" may go on to "10"; that share is taken off "1".
+    The share of "100" is part of that of "10", and is taken off "1" once.
     """
+
+    def continues(longer: Sequence[int], shorter: Sequence[int]) -> bool:
+        return len(longer) > len(shorter) and list(longer[: len(shorter)]) == list(shorter)
+
     found = []
     for value, answer in zip(joint, answers, strict=True):
+        after = {tuple(a): v for v, a in zip(joint, answers, strict=True) if continues(a, answer)}
         longer = sum(
-            math.exp(other_value)
-            for other_value, other in zip(joint, answers, strict=True)
-            if len(other) > len(answer) and list(other[: len(answer)]) == list(answer)
+            math.exp(v) for a, v in after.items() if not any(continues(a, b) for b in after)
         )
         rest = math.exp(value) - longer
         found.append(value if longer == 0 else math.log(rest) if rest > 0 else -math.inf)

@@ -1,8 +1,8 @@
 """A run as one page in one file, that opens anywhere and asks nothing of the network.
 
-Every text of the corpus or of a model is data: it is escaped, cut to a bounded length, isolated from
-the writing direction around it, and its invisible characters are named. The page's own policy lets
-nothing run but the one small script that sorts the table, and nothing load at all.
+Every text of the corpus or of a model is data: it is escaped, cut to a bounded length, isolated
+from the writing direction around it, and its invisible characters are named. The page's own policy
+lets nothing run but the one small script that sorts the table, and nothing load at all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from glossator.scorers.compare import paired_difference
 from glossator.store import Run, Store
 from glossator.types import Score
 from glossator.web import figures, heldout, words
-from glossator.web.contents import Contents, read_contents
+from glossator.web.contents import read_contents
+from glossator.web.views import Contents
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -57,8 +58,7 @@ def write_report(store: Store, run_id: str | None, path: str | Path) -> Path:
 
 def render(contents: Contents) -> str:
     """The whole page."""
-    style = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
-    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+    style, script = _ours("report.css"), _ours("report.js")
     policy = (
         f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; "
         "base-uri 'none'; form-action 'none'"
@@ -68,8 +68,8 @@ def render(contents: Contents) -> str:
         c=contents,
         run=contents.run,
         took=took(contents.run),
-        style=Markup(style),  # noqa: S704: our own files, read as they are
-        script=Markup(script),  # noqa: S704
+        style=style,
+        script=script,
         policy=policy,
     )
 
@@ -81,6 +81,11 @@ def took(run: Run) -> float | None:
     return (
         datetime.fromisoformat(run.finished) - datetime.fromisoformat(run.started)
     ).total_seconds()
+
+
+def _ours(name: str) -> Markup:
+    """A file of this package, as it is."""
+    return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704
 
 
 def _source(text: str) -> str:

@@ -111,7 +111,7 @@ def standing(scores: Sequence[Score], q: Sequence[float | None]) -> Standing:
     first = scores[0]
     valued = [s for s in scores if s.value is not None]
     compared = [s for s in valued if s.null is not None]
-    draws = [len(null.values) for s in compared for null in s.nulls if _is_wrong(null.kind)]
+    most = max((len(n.values) for s in compared for n in s.nulls if _is_wrong(n.kind)), default=0)
     failures: Counter[str] = Counter()
     for score in scores:
         failures.update(score.failures)
@@ -124,7 +124,7 @@ def standing(scores: Sequence[Score], q: Sequence[float | None]) -> Standing:
         clear=sum(_above(s.low, s.null) for s in compared),
         beats_all=sum(_beats_all(s) for s in compared),
         significant=sum(value is not None and value <= _LEVEL for value in q),
-        least_p=1 / (1 + max(draws)) if draws and max(draws) else None,
+        least_p=1 / (1 + most) if most else None,
         median=_median([s.value for s in valued if s.value is not None]),
         median_null=_median([s.null for s in compared if s.null is not None]),
         n_failed=sum(s.n_failed for s in scores),

@@ -1,4 +1,4 @@
-"""Texts and numbers as a page shows them: escaped, nothing invisible, nothing longer than it may be."""
+"""Texts and numbers as a page shows them: escaped, nothing invisible, nothing too long."""
 
 from __future__ import annotations
 
