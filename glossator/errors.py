@@ -3,7 +3,7 @@
 GlossatorError
 ├── ConfigError          a setting is missing, unknown or contradictory
 │   └── NotRegistered    no explainer, scorer, simulator or provider has that name
-├── AssetError           a model or text could not be had from any source, or is not what it should be
+├── AssetError           a model or text could not be had from any source, or its digest is wrong
 ├── CorpusError          the text cannot be read, or holds nothing to read
 ├── StoreError           the database cannot be opened, read or written
 ├── Unsupported          the language model cannot do what the method needs; says what can

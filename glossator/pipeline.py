@@ -122,10 +122,13 @@ async def run(
             await job.meet(stages, local=False)
             if "collect" in stages:
                 await job.collect()
-            await job.meet(stages, local=True)
+            # One local model at a time: together they would fill a laptop's memory.
             if "explain" in stages:
+                await job.meet(["explain"], local=True)
                 await job.explain()
             if "score" in stages:
+                await job.let_go()
+                await job.meet(["score"], local=True)
                 await job.score()
     except asyncio.CancelledError:
         store.finish_run(job.run.id, RunStatus.INTERRUPTED)
@@ -357,6 +360,15 @@ class _Job:
                 anything = Explanation.written_by_hand(self.features[0], "anything")
                 for name in config.scorers:
                     self._scorer(name, anything, Wrong("decoys", ()))
+
+    async def let_go(self) -> None:
+        """Drops the local model that explains, unless it scores too."""
+        config = self.config
+        if self.explainer_llm is None or (config.scorer_llm or config.llm) == config.llm:
+            return
+        if config.llm.partition(":")[0] in LOCAL:
+            self.explainer_llm = None
+            await self.made.pop(config.llm).aclose()
 
     def _scores(self) -> list[str]:
         """What is scored of each feature, as `done` names it."""

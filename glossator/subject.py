@@ -183,7 +183,7 @@ _PARTS: Mapping[str, _Part] = MappingProxyType(
 )
 
 
-class _Stop(Exception):  # noqa: N818
+class _Stop(Exception):
     """Ends a forward pass once every wanted site is recorded; never leaves this module."""
 
 

@@ -159,6 +159,9 @@ def centred(
 ) -> tuple[float | None, float | None]:
     """A 95% interval on the logit scale, around the estimate less its bootstrap bias.
 
+    At the ceiling the logit makes too little of a false alarm that the sample lacks, so the lower
+    end is not above that of the plain percentiles (without that, the interval of a reader who is
+    wrong about one silent window in 50 held the truth in 64% of samples of 120 windows, not 98%).
     None twice if under half of the draws are finite.
     """
     least, greatest = bounds
@@ -169,12 +172,13 @@ def centred(
         return logit
 
     least_usable = max(2, len(wide) // 2)
-    plain, wide = plain[np.isfinite(plain)], wide[np.isfinite(wide)]
-    if min(len(plain), len(wide)) < least_usable:
+    plain, imagined = plain[np.isfinite(plain)], wide[np.isfinite(wide)]
+    if min(len(plain), len(imagined)) < least_usable:
         return None, None
     at = float(stretch(np.array([value]))[0])
     middle = at - (float(stretch(plain).mean()) - at)
-    spread = float(stretch(wide).std())
+    spread = float(stretch(imagined).std())
     ends = np.array([middle - Z * spread, middle + Z * spread])
     low, high = least + (greatest - least) / (1 + np.exp(-ends))
-    return float(low), float(high)
+    lowest, _ = percentiles(imagined)
+    return float(low if lowest is None else min(low, lowest)), float(high)

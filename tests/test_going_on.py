@@ -94,12 +94,12 @@ def test_after_kills_in_every_stage_the_rows_are_those_of_an_undisturbed_run(
     folder: Path, tmp_path: Path
 ) -> None:
     with Loopback(rule, delay=0.02) as server:
-        config = config_for(folder, server, features="0-3")
+        config = config_for(folder, server, features="0-2")
         with open_store(f"sqlite:///{tmp_path}/whole.db") as store:
             do(config, store)
             expected, whole = rows(store), len(server.log)
         database = tmp_path / "killed.db"
-        moments = [("read", 1), ("explain", 2), ("score", 1), ("score", 5)]
+        moments = [("read", 1), ("explain", 2), ("score", 1), ("score", 4)]
         for stage, done in moments:
             assert killed_at(child(config, database), stage, done), (stage, done)
         with open_store(f"sqlite:///{database}") as store:
@@ -111,7 +111,7 @@ def test_after_kills_in_every_stage_the_rows_are_those_of_an_undisturbed_run(
         scores, explanations = store.scores("r1"), store.explanations("r1")
         assert not scores.duplicated(["feature", "explainer", "scorer"]).any()
         assert not explanations.duplicated(["feature", "explainer"]).any()
-        assert (len(explanations), len(scores)) == (4, 8)
+        assert (len(explanations), len(scores)) == (3, 6)
     repeated = len(server.log) - 2 * whole
     assert 0 <= repeated <= LIMIT * 3  # The first kill was before anything was asked.
     again = Counter(json.dumps(asked.body) for asked in server.log[whole:])

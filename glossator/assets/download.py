@@ -27,7 +27,7 @@ PAUSE = 0.5
 """Seconds before the second attempt; doubled for each further one."""
 
 
-class SourceFailed(Exception):  # noqa: N818
+class SourceFailed(Exception):
     """This source did not give the file; says why. The next one is tried."""
 
 

@@ -16,7 +16,7 @@ INTERRUPTED = 130
 _Result = TypeVar("_Result")
 
 
-class Interrupted(Exception):  # noqa: N818 - it is no error
+class Interrupted(Exception):
     """The user stopped the work, and it has ended in good order."""
 
 
