@@ -11,7 +11,7 @@ from glossator.explainers.excerpts import excerpt, marked_words, shown
 from glossator.llm import LLM, Message, Request
 from glossator.types import Explanation, FeatureId, Split
 
-VERSION = "max-act-2"
+VERSION = "max-act-3"
 SYSTEM = (
     "You study one neuron of a language model. You are shown excerpts of text in which the words "
     "it reacts to are marked <<like this>>, and a list of the marked words. Say in one short "
@@ -55,6 +55,8 @@ SHOTS = (
     ),
 )
 N_LISTED = 10
+LONGEST_LIST = 6
+"""Items kept of a list in a reply: who goes on for longer copies the marked words."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class MaxActExplainer:
                 VERSION,
                 abstained="nothing fires in the training windows",
             )
-        request = Request(prompt(train, self.n_shown), max_tokens=40, stop=("\n",), prefill=PREFILL)
+        request = Request(prompt(train, self.n_shown), max_tokens=32, stop=("\n",), prefill=PREFILL)
         reply = await self.llm.reply(request)
         try:
             text = parse(reply.text, cut_off=reply.finish == "length")
@@ -142,7 +144,7 @@ def without_repeats(text: str, cut_off: bool) -> str:
     for item in items:
         # "names such as hold" opens a list whose first item is "hold".
         bare = re.split(r"\b(?:such as|like|and|or)\s+", item)[-1].strip().lower()
-        if bare and bare not in seen:
+        if bare and bare not in seen and len(kept) < LONGEST_LIST:
             seen.add(bare)
             kept.append(item)
     return ", ".join(kept).strip()

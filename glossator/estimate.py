@@ -14,7 +14,7 @@ from glossator.pipeline import LOCAL, STAGES, check_names, chosen_features
 from glossator.providers.openai import OpenAILLM
 from glossator.providers.prices import FREE, Price, find_price, price_of, worst_cost
 from glossator.providers.table import REMOTE, make_llm
-from glossator.scorers.build import ASKS_NOBODY, AUTO, Settings
+from glossator.scorers.build import ASKS_NOBODY, AUTO, Settings, calibration_windows
 from glossator.store import Store
 from glossator.subject import load_subject
 
@@ -24,7 +24,6 @@ JUDGE_PROMPT, VOTES = 180, 5
 """Tokens of one question about a window of 32, and questions a window without probabilities."""
 SIMULATE_PER_TOKEN = (10, 6)
 """Tokens in the prompt and in the reply for each token simulated."""
-CALIBRATION = {"simulation": 10, "detection": 20}
 N_OTHERS = Settings().n_others
 SUBJECT_RATE, LOCAL_RATE, REMOTE_SECONDS = 1500.0, 250.0, 0.2
 """Tokens a second of the subject and of a local model on two cores; seconds a call of an API with
@@ -141,7 +140,7 @@ class _Asked:
         if config.simulator in ASKS_NOBODY:
             return
         windows = windows_at_most(config.n_scored) * (1 + config.n_shuffled)
-        windows += windows_at_most(CALIBRATION.get(scorer, CALIBRATION["detection"]))
+        windows += windows_at_most(calibration_windows(config.n_scored))
         if scorer != "simulation":
             votes = 1 if {Can.ANSWERS, Can.TOP_LOGPROBS} & self.can else VOTES
             self.add(explanations * windows * votes, JUDGE_PROMPT, 1)

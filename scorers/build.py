@@ -26,6 +26,11 @@ class Settings:
     seed: int = 0
 
 
+def calibration_windows(n_scored: int) -> int:
+    """Dev windows for what has to be fitted: half as many as are scored, and at least two."""
+    return max(2, n_scored // 2)
+
+
 def simulator_for(name: str, explanation: Explanation, llm: LLM | None) -> str:
     """Which simulator `name` means for `explanation`.
 
@@ -114,6 +119,7 @@ def build_scorer(
     available: dict[str, object] = {
         "wrong": wrong,
         "n_scored": settings.n_scored,
+        "n_calibration": calibration_windows(settings.n_scored),
         "seed": settings.seed,
         "simulator_name": chosen,
     }

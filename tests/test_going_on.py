@@ -281,11 +281,14 @@ def test_a_simulator_that_cannot_be_understood_fails_its_scores_alone(
             return Answer("I would rather not say")
         return rule(asked)
 
-    def admit(now: float) -> Fault | None:
-        wrong = broken and way == "html" and kind_of(server.log[-1].messages) == "simulate"
-        return sends("<!doctype html>", "text/html") if wrong else None
+    with Loopback(maybe) as opened:
+        server: Loopback = opened
 
-    with Loopback(maybe, admit=admit) as server:
+        def admit(now: float) -> Fault | None:
+            wrong = broken and way == "html" and kind_of(server.log[-1].messages) == "simulate"
+            return sends("<!doctype html>", "text/html") if wrong else None
+
+        server.admit = admit
         config = config_for(folder, server, features="0")
         outcome = do(config, store)
         assert (outcome.status, outcome.done, outcome.failed) == (RunStatus.SOME_FAILED, 0, 1)

@@ -83,7 +83,7 @@ def test_a_whole_run_over_the_openai_protocol_is_in_the_store(
     assert {s.simulator for s in scores} == {"reply", "ask (P(yes))"}
     assert all(s.value is not None and s.null is not None and s.predictions for s in scores)
     # What each result says it used is what the server was asked.
-    used = sum((x.usage for x in [*explanations, *scores]), Usage())
+    used = sum([e.usage for e in explanations] + [s.usage for s in scores], Usage())
     assert used.calls == len(server.log) == store.spent("r1")[1] == len(store.calls("r1"))
     assert used.cost is None  # Nobody knows the price of a server on this machine.
     assert set(asked_about(server)) == {"explain", "simulate", "detect"}

@@ -309,6 +309,8 @@ class LocalLLM:
         kept_ids, cache = self._kept or ((), DynamicCache(config=self.model.config))
         self._kept = None
         same = common_prefix([kept_ids, ids]) if kept_ids and ids else 0
+        # One that was cut to nothing still has its batch size.
+        cache = cache if same else DynamicCache(config=self.model.config)
         cut(cache, same)
         fresh = ids[same:]
         if fresh:
