@@ -21,7 +21,7 @@ def to_tenths(activation: float, peak: float) -> int:
     """`activation` from 0 to 10 where `peak` is 10, rounded down as in Bills et al. 2023."""
     if peak <= 0 or activation <= 0:
         return 0
-    return min(10, int(10 * activation / peak))
+    return min(10, int(10 * activation / peak + 1e-9))  # 10 * x / x may be a hair below 10
 
 
 def shown(train: Split, n: int) -> tuple[Example, ...]:

@@ -127,7 +127,8 @@ def parse(reply: str, *, cut_off: bool = False) -> str:
     first = reply.strip().split("\n")[0].strip()
     text = re.sub(rf"^\W*{PREFILL}\b[\s:]*", "", first, flags=re.IGNORECASE)
     text = text.strip().rstrip(".").strip()
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'" and text.count(text[0]) == 2:
+    quoted = len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'"
+    if quoted and text.count(text[0]) == 2 and re.search(r"\w", text):
         text = text[1:-1].strip()
     if not re.search(r"\w", text) and '"' not in text:
         raise ReplyError(f"it holds no explanation: {reply[:80]!r}", reply)
@@ -136,7 +137,7 @@ def parse(reply: str, *, cut_off: bool = False) -> str:
 
 def without_repeats(text: str, cut_off: bool) -> str:
     """`text` with each item of its comma-separated list once, in order; unchanged if all differ."""
-    items = re.split(r",\s*", text)
+    items = re.split(r',\s*(?=(?:[^"]*"[^"]*")*[^"]*$)', text)  # a comma in quotes parts nothing
     if cut_off and len(items) > 1:
         items = items[:-1]
     seen: set[str] = set()

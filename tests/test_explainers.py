@@ -77,7 +77,7 @@ pieces = st.one_of(
 )
 
 
-@given(st.lists(st.tuples(pieces, st.sampled_from([0.0, 0.4, 0.6, 1.0])), min_size=1, max_size=12))
+@given(st.lists(st.tuples(pieces, st.sampled_from([0.0, 0.4, 0.6, 1.0])), min_size=1, max_size=6))
 def test_marks_in_corpus_text_are_neutralised_and_nothing_leaves_its_line(
     drawn: list[tuple[str, float]],
 ) -> None:
@@ -311,6 +311,5 @@ def test_means_lie_between_the_least_and_the_greatest_and_fall(seed: int) -> Non
     assert values == sorted(values, reverse=True)
     everything = [a for e in firing_ for a in e.activations]
     assert all(min(everything) <= v <= max(everything) for v in values)
-    assert mean_activations(Split(Pool.TRAIN, 0.0, firing_[::-1])) == tuple(
-        (t, pytest.approx(v)) for t, v in found
-    )
+    reversed_ = mean_activations(Split(Pool.TRAIN, 0.0, firing_[::-1]))
+    assert dict(reversed_) == pytest.approx(dict(found))
