@@ -45,8 +45,8 @@ from glossator.scorers.build import (
     limits_of,
 )
 from glossator.scorers.nulls import Wrong, choose_wrong
-from glossator.scorers.outcome import first_of
 from glossator.scorers.table import SCORERS, SIMULATORS, Scorer
+from glossator.scorers.together import first_of
 from glossator.store import Store
 from glossator.subject import Subject, load_subject
 from glossator.types import Explanation, FeatureId, FeatureRecord

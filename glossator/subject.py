@@ -21,9 +21,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from glossator.assets.quiet import quiet
 from glossator.device import pick_device, pick_dtype
 from glossator.errors import AssetError, ConfigError
-from glossator.quiet import quiet
 from glossator.registry import nearest
 
 BUNDLED = ("smollm2-135m",)

@@ -6,7 +6,6 @@ under unrelated descriptions is taken off what they say under this one.
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from glossator.errors import ReplyError
 from glossator.llm import LLM, Can, Message, Reply, Request, need
 from glossator.scorers.layout import slots, tab_lines, unbroken
+from glossator.scorers.together import together
 from glossator.types import Explanation, Scale, Simulation, Usage
 
 VERSION = "contrast-1"
@@ -69,9 +69,7 @@ class ContrastSimulator:
             ReplyError: if the probabilities of yes and no are missing.
         """
         texts = [explanation.text, *(o for o in self.others if o != explanation.text)]
-        replies = await asyncio.gather(
-            *[self.llm.reply(request_for(text, tokens)) for text in texts]
-        )
+        replies = await together(self.llm.reply(request_for(text, tokens)) for text in texts)
         usage = sum((r.usage for r in replies), Usage())
         try:
             own, *rest = [log_odds(r, len(tokens)) for r in replies]

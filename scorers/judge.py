@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,6 +10,7 @@ from glossator.errors import ReplyError
 from glossator.llm import LLM, Can, Message, Request
 from glossator.scorers.layout import one_line, unbroken
 from glossator.scorers.table import Simulator
+from glossator.scorers.together import together
 from glossator.types import Explanation, Usage
 
 VERSION = "detection-1"
@@ -117,7 +117,7 @@ class AskingJudge:
         requests = [
             Request(messages, max_tokens=5, temperature=1.0, sample=i) for i in range(self.votes)
         ]
-        replies = await asyncio.gather(*[self.llm.reply(r) for r in requests])
+        replies = await together(self.llm.reply(r) for r in requests)
         usage = sum((r.usage for r in replies), Usage())
         try:
             said = [parse_vote(r.text) for r in replies]

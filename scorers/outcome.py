@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from glossator.errors import Refused, ReplyError
 from glossator.scorers.bootstrap import Resampling
 from glossator.scorers.nulls import Wrong, lift, null_of, permutation_p
 from glossator.scorers.sample import both_kinds, chance_for, working
+from glossator.scorers.together import together
 from glossator.types import Example, Explanation, Measure, Null, Prediction, Score, Split, Usage
 
 Predict = Callable[[Explanation, Example], Coroutine[Any, Any, tuple[Prediction, Usage]]]
@@ -25,12 +25,7 @@ async def all_predictions(
     Raises:
         ProviderError, BudgetSpent, Unsupported: as the language model does.
     """
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(predict(explanation, e)) for e in examples]
-    except BaseExceptionGroup as errors:
-        raise first_of(errors) from None
-    found = [t.result() for t in tasks]
+    found = await together(predict(explanation, e) for e in examples)
     return [p for p, _ in found], sum((u for _, u in found), Usage())
 
 
@@ -42,23 +37,10 @@ async def with_nulls(
     Raises:
         ProviderError, BudgetSpent, Unsupported: as the language model does.
     """
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(all_predictions(predict, e, examples))
-                for e in (explanation, *wrong.explanations)
-            ]
-    except BaseExceptionGroup as errors:
-        raise first_of(errors) from None
-    found = [t.result() for t in tasks]
+    texts = (explanation, *wrong.explanations)
+    found = await together(all_predictions(predict, e, examples) for e in texts)
     usage = sum((u for _, u in found), Usage())
     return found[0][0], [p for p, _ in found[1:]], usage
-
-
-def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first plain exception in nested groups."""
-    inner = errors.exceptions[0]
-    return first_of(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
 def failed(example: Example, error: ReplyError, scale: str, whole: bool) -> Prediction:

@@ -14,7 +14,7 @@ from tests.source_tree import LINKED, ROOT, modules
 
 GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
     "ground": (0, ("types", "errors")),
-    "core": (1, ("registry", "config", "render", "llm", "device", "quiet")),
+    "core": (1, ("registry", "config", "render", "llm", "device")),
     "assets": (2, ("assets",)),
     "subject": (2, ("subject",)),
     "sae": (2, ("sae",)),

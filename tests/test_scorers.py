@@ -114,8 +114,7 @@ Twist = Callable[[list[float]], list[float]]
 
 def asked_tokens(request: Request) -> tuple[str, list[str]]:
     """Description and tokens of a simulator's request."""
-    content = request.messages[-1].content if len(request.messages) < 6 else ""
-    content = content if "Description" in content else request.messages[-1].content
+    content = request.messages[-1].content
     description = content.split("\n")[0].removeprefix("Description: ")
     if request.slots:
         return description, [s.strip() for s in request.slots]

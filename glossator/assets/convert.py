@@ -10,9 +10,9 @@ from pathlib import Path
 
 from glossator.assets.cache import cache_folder, converted_folder, fetch
 from glossator.assets.download import Progress, check_space, writing
+from glossator.assets.quiet import quiet
 from glossator.assets.table import Asset, asset_called
 from glossator.errors import AssetError
-from glossator.quiet import quiet
 
 _BYTES_PER_PACKED_BYTE = 3.5
 """Size of bfloat16 weights, over that of the 4-bit file they come from; rounded up."""

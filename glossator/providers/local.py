@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from glossator.assets import ASSETS, model_folder
+from glossator.assets.quiet import quiet
 from glossator.device import pick_device, pick_dtype
 from glossator.errors import AssetError, ConfigError, ReplyError
 from glossator.llm import Can, Reply, Request
 from glossator.providers.prices import FREE, Price
 from glossator.providers.tree import TokenTree, common_prefix
-from glossator.quiet import quiet
 from glossator.types import Usage
 
 if TYPE_CHECKING:
