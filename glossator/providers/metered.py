@@ -17,7 +17,13 @@ from typing import Any, Protocol
 
 import stamina
 
-from glossator.errors import ConfigError, GlossatorError, ProviderError, ReplyError
+from glossator.errors import (
+    ConfigError,
+    GlossatorError,
+    ProviderError,
+    ProviderRefused,
+    ReplyError,
+)
 from glossator.llm import LLM, Can, Reply, Request
 from glossator.providers.budget import Budget, Charge
 from glossator.providers.gate import Gate
@@ -133,6 +139,9 @@ class Metered:
     drain: float = 150.0
     """Seconds that a cancelled call may still take to finish, so that what is paid is kept."""
 
+    _refused: ProviderRefused | None = field(default=None, init=False, repr=False)
+    """What the provider said when it refused for good: nobody else needs to be told again."""
+
     def __post_init__(self) -> None:
         if self.budget.dollars is not None and self.price is None:
             raise ConfigError(
@@ -207,6 +216,9 @@ class Metered:
                     self.budget.call(self._worst(request)) as charge,
                 ):
                     await self._gate_open(charge)
+                    if self._refused is not None:
+                        charge.dollars = 0.0
+                        raise ProviderRefused(str(self._refused))
                     return await _finish(
                         self._attempt(key, request, attempt.num, charge), self.drain
                     )
@@ -236,6 +248,8 @@ class Metered:
                 wait = error.retry_after
                 self._gate.too_many(self.retries.first_wait if wait is None else wait)
             self._tell(request, number, usage, error)
+            if isinstance(error, ProviderRefused):
+                self._refused = error
             raise
         reply = replace(reply, usage=self._priced(reply.usage))
         # A reply that does not say what it cost is charged the worst, so that the budget holds.
