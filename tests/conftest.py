@@ -26,6 +26,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not (item.get_closest_marker("assets") or item.get_closest_marker("paid")):
             item.add_marker(pytest.mark.allow_hosts(LOOPBACK))
+        elif not item.get_closest_marker("timeout"):
+            # The first one may have to fetch half a gigabyte and build the corpus from it.
+            item.add_marker(pytest.mark.timeout(1500))
 
 
 @pytest.hookimpl(wrapper=True)
