@@ -36,7 +36,10 @@ Progress = Callable[[str, int, int | None], None]
 
 PERCENTILE = 99.0
 """A token of a dense site fires above this percentile."""
-
+NO_TRAIN_TEXT = (
+    "no document of the corpus is in the train pool, so no threshold can be measured; give more "
+    "documents: each goes to one pool whole, and a .txt file without blank lines has one a line"
+)
 _BATCHES_SORTED = 8
 """Batches of chunks that are sorted by length together, so that little is padded."""
 
@@ -248,7 +251,7 @@ def densities(
             above += (batch.acts > 0).sum(dim=(0, 1))
             n_tokens += int(batch.lengths.sum())
         if not n_tokens:
-            raise CorpusError("no document of the corpus is in the train pool; read more text")
+            raise CorpusError(NO_TRAIN_TEXT)
         found[site] = (above / n_tokens).tolist()
     return found
 
@@ -316,10 +319,7 @@ def thresholds(
         if progress:
             progress("measuring thresholds", largest.n_tokens, wanted)
     if not largest.n_tokens:
-        raise CorpusError(
-            "no document of the corpus is in the train pool, so no threshold can be measured; "
-            "read more text"
-        )
+        raise CorpusError(NO_TRAIN_TEXT)
     limits = largest.percentile(reading.percentile).clamp(min=0)
     return limits, (
         f"{reading.percentile:g}th percentile of {largest.n_tokens} train tokens, at least 0"

@@ -79,7 +79,11 @@ def plan(
     unknown = [p.spec for p in parts if p.calls and p.price is None]
     if unknown:
         notes.append(f"nobody knows the price of {', '.join(dict.fromkeys(unknown))}")
-    if limits.budget is not None:
+    if limits.budget is not None and unknown:
+        notes.append(
+            "so a budget in dollars cannot hold, and the run would refuse: use --max-calls"
+        )
+    elif limits.budget is not None:
         notes.append(f"the run stops before it passes {limits.budget:g} dollars")
     notes.append("what is already stored is not paid for again")
     return Plan(

@@ -23,6 +23,7 @@ from glossator.datasets.selection import choose_features
 from glossator.errors import (
     BudgetSpent,
     ConfigError,
+    CorpusError,
     GlossatorError,
     ProviderError,
     ProviderRefused,
@@ -42,7 +43,6 @@ from glossator.scorers.build import (
     Settings,
     asks_llm,
     build_scorer,
-    limits_of,
 )
 from glossator.scorers.nulls import Wrong, choose_wrong
 from glossator.scorers.table import SCORERS, SIMULATORS, Scorer
@@ -167,6 +167,22 @@ def check_names(config: RunConfig) -> None:
         raise ConfigError("--base-url goes with --llm openai:MODEL or anthropic:MODEL")
 
 
+def check_readable(corpus: Corpus, say: Tell) -> None:
+    """Says how much of the text is no UTF-8.
+
+    Raises:
+        CorpusError: if most of it is: then it is no text.
+    """
+    bad, n = corpus.n_unreadable, corpus.n_documents
+    if bad * 2 > n:
+        raise CorpusError(
+            f"{bad} of {n} documents of {corpus.name} hold bytes that are no UTF-8: it is no text, "
+            "or text in another encoding"
+        )
+    if bad:
+        say(Progress("load", 0, 0, note=f"{bad} of {n} documents hold bytes that are no UTF-8"))
+
+
 def chosen_features(config: RunConfig, subject: Subject, corpus: Corpus) -> list[FeatureId]:
     """The features that `config` names, in order.
 
@@ -272,6 +288,7 @@ class _Job:
             subject = load_subject(config.model, limits.device, config.dtype, limits.offline)
             say(Progress("load", 0, 0, note=f"corpus {config.corpus}"))
             corpus = load_corpus(config.corpus, offline=limits.offline)
+            check_readable(corpus, say)
             return subject, corpus, chosen_features(config, subject, corpus)
 
         # The run is begun outside of the thread: whoever cancels leaves none half begun.
@@ -569,13 +586,3 @@ class _Job:
 
     def _say(self, stage: str, done: int, total: int, failed: int) -> None:
         self.tell(Progress(stage, done, total, failed, self.budget.spent, self.budget.calls))
-
-
-def what_scores_cannot_do(config: RunConfig, llm_can_prompt: bool) -> list[str]:
-    """Sentences on the limits of the simulators that `config` uses, for reports."""
-    named = config.simulator
-    if named == AUTO:
-        names = ["lexical", "symbolic"] if llm_can_prompt else ["symbolic"]
-    else:
-        names = [named]
-    return [text for text in map(limits_of, names) if text]

@@ -54,7 +54,7 @@ class Registry:
                 raise
             raise NotRegistered(f"no {self.kind} at {name!r}: {error}") from error
         if not isinstance(found, type):
-            raise NotRegistered(f"{name!r} is not a class, so it cannot be a {self.kind}")
+            raise NotRegistered(f"{name!r} is not a class, so it cannot serve as {self.kind}")
         return found
 
 

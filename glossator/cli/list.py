@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from glossator.cli.results import Result, print_results, read_results, scorer_names
+from glossator.cli.results import Result, judged_lines, print_results, read_results, scorer_names
 from glossator.cli.session import Session
 from glossator.cli.text import visible
 from glossator.errors import ConfigError, StoreError
@@ -62,6 +62,8 @@ def list_command(
         return 0
     if results:
         print_results(session.console(), results)
+        for line in judged_lines(results):
+            session.say(line)
     cut = "" if total == len(results) else f" of {total}"
     session.say(f"run {chosen.id}, {chosen.status.value}: {len(results)}{cut} explanations")
     return 0

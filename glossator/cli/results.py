@@ -172,6 +172,23 @@ def beaten_lines(results: Sequence[Result]) -> list[str]:
     return lines
 
 
+def judged_lines(results: Sequence[Result]) -> list[str]:
+    """For each scorer and explainer, who predicted from the explanations, and what that cannot."""
+    from glossator.scorers.build import limits_of
+
+    found = {
+        (name.partition("/")[0], result.explainer, score["simulator"])
+        for result in results
+        for name, score in result.scores.items()
+        if score["simulator"]
+    }
+    lines = []
+    for scorer, explainer, simulator in sorted(found):
+        limits = limits_of(simulator.removeprefix("maximum of "))
+        lines.append(f"{scorer} of {explainer}: {simulator}" + (f"; {limits}" if limits else ""))
+    return lines
+
+
 def print_failures(console: Console, failures: Sequence[Failure], most: int = 20) -> None:
     """A line for each piece of work that was given up, at most `most` of them."""
     if not failures:

@@ -17,6 +17,7 @@ from glossator.cli.results import (
     beaten_lines,
     dollars,
     failure_json,
+    judged_lines,
     print_failures,
     print_results,
     read_results,
@@ -197,7 +198,7 @@ def _report(session: Session, store: Store, outcome: Outcome, stages: tuple[str,
         console = session.console()
         if results:
             print_results(console, results)
-        for line in beaten_lines(results):
+        for line in [*judged_lines(results), *beaten_lines(results)]:
             console.print(line, soft_wrap=True)
         if collected:
             console.print(f"{run}: {outcome.done} features collected")
