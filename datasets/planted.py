@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glossator.datasets.collect import CollectSettings, Progress, Reading, records_of
+from glossator.datasets.collect import CollectSettings, Progress, records_of
 from glossator.datasets.corpora import Corpus, load_corpus
+from glossator.datasets.readings import Reading
 from glossator.datasets.windows import Chunk, chunks
 from glossator.errors import ConfigError
 from glossator.types import FeatureId, FeatureRecord
@@ -121,11 +122,10 @@ def collect_planted(
                 acts[row, : len(values), column] = torch.tensor(values, dtype=torch.float32)
         return acts
 
-    reading = Reading(
-        features=tuple(FeatureId(MODEL, SITE, i) for i in range(len(functions))),
-        chunks=stream,
-        read=read,
-        percentile=None,
+    reading = Reading.of_function(
+        [FeatureId(MODEL, SITE, i) for i in range(len(functions))],
+        stream,
+        read,
         provenance={
             "model": MODEL,
             "tokenizer": type(tokenizer).__name__ if tokenizer else "word pieces",

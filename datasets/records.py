@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from glossator.datasets.kinds import Fired, OutputEffect, Positions, Quiet, classify
 from glossator.datasets.reducers import (
     N_BINS,
     NO_WINDOW,
@@ -31,14 +31,12 @@ from glossator.types import (
 N_QUANTILES = 5
 """Strata that the firing windows outside the top are cut into."""
 
-DENSE_SHARE = 0.2
-"""A feature that fires on more of the tokens is dense."""
+Effects = Callable[[Sequence[int]], Sequence[float]]
+"""From token ids to a feature's direct effect on their logits, or nothing if it has none."""
 
-MAIN_SHARE = 0.5
-"""What one token, pair or position must account for to name the kind of a feature."""
 
-_FEWEST = 5
-"""Firing documents below which a common position or pair may be chance."""
+TokenIds = Mapping[tuple[str, int], tuple[int, ...]]
+"""The token ids of windows, by document and first position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +47,7 @@ class WindowText:
     start: int
     """Position of the first token in its document."""
     tokens: tuple[str, ...]
+    token_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +61,11 @@ class _Sampled:
     @classmethod
     def of(cls, kept: KeptWindows, row: int) -> _Sampled:
         ids = kept.ids[row].cpu()
-        n = int((ids != NO_WINDOW).sum())  # empty slots stand behind
-        return cls(ids[:n].tolist(), kept.acts[row, :n].cpu().numpy())
+        # the kept ones first, the best before the others
+        places = np.lexsort((ids.numpy(), kept.keys[row].cpu().numpy()))
+        n = int((ids != NO_WINDOW).sum())
+        places = places[:n]
+        return cls(ids[places].tolist(), kept.acts[row].cpu().numpy()[places])
 
 
 def kept_ids(reducers: Iterable[PoolReducer]) -> set[int]:
@@ -81,10 +83,13 @@ def record_of(
     row: int,
     reducers: Mapping[Pool, PoolReducer],
     texts: Mapping[int, WindowText],
+    token_ids: TokenIds,
     *,
     threshold_rule: str,
     n_firing: int,
-    ctx: int,
+    position_width: int = 1,
+    rates: Mapping[str, float] | None = None,
+    effects: Effects | None = None,
     provenance: Mapping[str, str],
 ) -> FeatureRecord:
     """The record of the feature that is number `row` in `reducers`.
@@ -94,9 +99,12 @@ def record_of(
         row: its place on the reducers' first axis.
         reducers: one for each pool.
         texts: at least the windows that the reducers keep for it.
+        token_ids: of the same windows.
         threshold_rule: how its threshold was chosen, in words.
         n_firing: firing windows wanted in a split beside the top ones.
-        ctx: tokens read at once, for positions.
+        position_width: positions in a bin of the counts by position.
+        rates: share of the train tokens that each folded token is, if known.
+        effects: what the feature does to logits, if it is known.
         provenance: what was read and how.
     """
     splits = {pool: split_of(pool, reducers[pool], row, texts, n_firing) for pool in Pool}
@@ -107,11 +115,13 @@ def record_of(
     squares = sum(r.moments(row)[1] for r in all_pools)
     mean = total / max(n_tokens, 1)
     read = [r for r in all_pools if r.n_tokens]
-    lowest = min((float(r.lowest[row]) for r in read), default=0.0)
-    highest = max((float(r.highest[row]) for r in read), default=0.0)
-    counts = sum((r.histogram[row].cpu().numpy() for r in all_pools), np.zeros(N_BINS, np.int64))
+    lowest = min((r.extremes(row)[0] for r in read), default=0.0)
+    highest = max((r.extremes(row)[1] for r in read), default=0.0)
+    counts = sum((r.counts_by_bin(row).numpy() for r in all_pools), np.zeros(N_BINS, np.int64))
     edges, histogram = _cropped(counts, lowest, highest)
-    train = reducers[Pool.TRAIN]
+    kind, evidence = kind_of(
+        reducers[Pool.TRAIN], row, splits[Pool.TRAIN], token_ids, position_width, rates, effects
+    )
     return FeatureRecord(
         feature=feature,
         train=splits[Pool.TRAIN],
@@ -124,9 +134,8 @@ def record_of(
         mean=mean,
         std=max(squares / max(n_tokens, 1) - mean * mean, 0.0) ** 0.5,
         n_tokens=n_tokens,
-        kind=kind_of(
-            splits[Pool.TRAIN], int(train.firing_tokens[row]) / max(train.n_tokens, 1), ctx
-        ),
+        kind=kind,
+        kind_evidence=evidence,
         histogram_edges=edges,
         histogram=histogram,
         provenance=dict(provenance),
@@ -208,49 +217,48 @@ def _cropped(
     return tuple(edges[first : last + 2]), tuple(counts[first : last + 1].tolist())
 
 
-def kind_of(train: Split, density: float, ctx: int) -> Kind:
-    """What sort of feature this is, by rules over its training windows.
+def kind_of(
+    reducer: PoolReducer,
+    row: int,
+    train: Split,
+    token_ids: TokenIds,
+    position_width: int,
+    rates: Mapping[str, float] | None,
+    effects: Effects | None,
+) -> tuple[Kind, dict[str, float]]:
+    """The kind of the feature number `row` of the train pool's reducer, with its evidence."""
+    fired, peak_ids = [], {}
+    for example in train.firing:
+        at = example.activations.index(example.peak)
+        fired.append(
+            Fired(
+                tokens=example.tokens,
+                at=at,
+                peak=example.peak,
+                weight=example.weight,
+                document=example.document,
+                start=example.start,
+            )
+        )
+        peak_ids[example.tokens[at]] = token_ids[example.document, example.start][at]
+    z = effects(list(peak_ids.values())) if effects else []
+    return classify(
+        fired,
+        [Quiet(example.tokens, example.weight) for example in train.silent],
+        density=int(reducer.firing_tokens[row]) / max(reducer.n_tokens, 1),
+        positions=positions_of(reducer, row, position_width),
+        output=OutputEffect(dict(zip(peak_ids, z, strict=True))) if len(z) else None,
+        rates=rates,
+    )
 
-    The first that holds: *dead* fires in no window. *dense* fires on more than a fifth of the
-    tokens. *positional*: in at least half of the firing windows the strongest token is at one and
-    the same position, of the document or of what the model read at once. *n-gram*: one pair of a
-    token and the one before it accounts for half of the activation, and that token fires less than
-    half of the times it occurs. *token*: one token, case and spaces aside, accounts for half of the
-    activation. Everything else is *other*. Positions and pairs count from five documents on, and
-    windows count by their weights.
 
-    Args:
-        train: the examples, firing and silent.
-        density: share of the train tokens that fire.
-        ctx: tokens the model read at once.
-    """
-    if not train.firing:
-        return Kind.DEAD
-    if density > DENSE_SHARE:
-        return Kind.DENSE
-    many = len({example.document for example in train.firing}) >= _FEWEST
-    windows = sum(example.weight for example in train.firing)
-    places: defaultdict[tuple[str, int], float] = defaultdict(float)
-    tokens: defaultdict[str, float] = defaultdict(float)
-    pairs: defaultdict[tuple[str, str], float] = defaultdict(float)
-    fired: defaultdict[str, float] = defaultdict(float)
-    seen: defaultdict[str, float] = defaultdict(float)
-    for example in train.examples:
-        words = [token.strip().lower() for token in example.tokens]
-        if example.peak > train.threshold:
-            place = example.start + example.activations.index(example.peak)
-            places["document", place] += example.weight
-            places["ctx", place % ctx] += example.weight
-        for i, (word, act) in enumerate(zip(words, example.activations, strict=True)):
-            seen[word] += example.weight
-            if act > train.threshold:
-                fired[word] += example.weight
-                tokens[word] += act * example.weight
-                pairs[words[i - 1] if i else "", word] += act * example.weight
-    if many and max(places.values()) >= MAIN_SHARE * windows:
-        return Kind.POSITIONAL
-    mass = sum(tokens.values())
-    pair, share = max(pairs.items(), key=lambda item: (item[1], item[0]))
-    if many and share >= MAIN_SHARE * mass and fired[pair[1]] < MAIN_SHARE * seen[pair[1]]:
-        return Kind.NGRAM
-    return Kind.TOKEN if max(tokens.values()) >= MAIN_SHARE * mass else Kind.OTHER
+def positions_of(reducer: PoolReducer, row: int, width: int) -> Positions | None:
+    """Where in what is read at once a feature fires, if that was counted."""
+    if not len(reducer.firing_positions):
+        return None
+    return Positions(
+        fired=reducer.firing_positions[row].tolist(),
+        read=reducer.positions.tolist(),
+        windows=int(reducer.firing_windows[row]),
+        width=width,
+    )

@@ -1,17 +1,21 @@
-"""Streaming reducers: what is kept of the activations, whatever the number of tokens.
+"""What is kept of all activations, whatever the number of tokens.
 
 A `PoolReducer` sees the windows of one pool in any order, in batches of any size, and two of them
 can be merged: the result is the same to the bit. That holds because windows are chosen by (value,
 window id), samples by the least hashes of (seed, feature, window id), and sums are added as whole
 numbers. Its size depends on the number of features and of kept windows, never on that of tokens.
+
+Scalars of a site are *columns*; a feature is a *row*: a column's positive or its negative tail.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,6 +33,9 @@ N_BINS = 2 * _MAGNITUDES - 1
 """Bins of the histogram: magnitudes below zero, one around zero, magnitudes above zero."""
 _FRACTION = 2.0**40
 """Parts of a whole that sums are kept in."""
+_LARGEST = 4e18
+"""Sums of squares of a window beyond this cannot be kept so."""
+_PRIORITIES = (1 << 31) - 1
 
 
 def window_id(number: int, start: int) -> int:
@@ -61,12 +68,12 @@ def feature_keys(features: Sequence[FeatureId], seed: int) -> Tensor:
 
 
 def priorities(keys: Tensor, ids: Tensor) -> Tensor:
-    """Numbers from 0 to 2^62 that look random, shape (n_features, n_windows).
+    """Numbers from 0 to 2^31 that look random, int32, shape (n_features, n_windows).
 
     The same feature key and window id always give the same, so the windows with the least are a
     uniform sample whatever the order they came in.
     """
-    return _mixed(keys[:, None] ^ _mixed(ids)[None, :]) & ((1 << 62) - 1)
+    return (_mixed(keys[:, None] ^ _mixed(ids)[None, :]) & _PRIORITIES).int()
 
 
 def _mixed(values: Tensor) -> Tensor:
@@ -79,56 +86,92 @@ def _mixed(values: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class WindowBatch:
-    """Some windows of one pool with the activations of all features."""
+    """Some windows of one pool with the activations of all columns."""
 
-    ids: Tensor
-    """Shape (n_windows,), int64: `window_id` of each, all different."""
+    lines: Tensor
+    """Shape (n_lines, n_columns), float32, contiguous: one line for each token of the batch."""
+    first: Tensor
+    """Shape (n_windows,), int64: line of each window's first token."""
     lengths: Tensor
     """Shape (n_windows,), int64: how many tokens each has."""
-    acts: Tensor
-    """Shape (n_windows, window, n_features), float32, sign turned for negative tails, 0 behind
-    the end of a short window."""
+    ids: Tensor
+    """Shape (n_windows,), int64: `window_id` of each, all different."""
+    bins: Tensor
+    """Shape (n_windows, window), int16: position bin of each token."""
 
 
 class KeptWindows:
-    """For each feature the `k` windows with the least (key, id), with their activations."""
+    """For each row the `k` windows with the least (key, id).
 
-    def __init__(self, n_features: int, k: int, window: int, key: torch.dtype, device: str) -> None:
-        self.keys = torch.full((n_features, k), _worst(key), dtype=key, device=device)
-        self.ids = torch.full((n_features, k), NO_WINDOW, dtype=torch.int64, device=device)
-        self.acts = torch.zeros((n_features, k, window), dtype=torch.float32, device=device)
+    Their order in memory means nothing until `sort` is called.
+    """
 
-    def offer(self, keys: Tensor, ids: Tensor, acts: Tensor) -> None:
+    def __init__(self, n_rows: int, k: int, key: torch.dtype, device: str, window: int) -> None:
+        self.keys = torch.full((n_rows, k), _worst(key), dtype=key, device=device)
+        self.ids = torch.full((n_rows, k), NO_WINDOW, dtype=torch.int64, device=device)
+        self.ats = torch.zeros((n_rows, k), dtype=torch.int16, device=device)
+        """Place of the peak in the window."""
+        self.peaks = torch.zeros((n_rows, k), dtype=torch.float32, device=device)
+        self.acts = torch.zeros((n_rows if window else 0, k, window), device=device)
+        """Shape (n_rows, k, window), or (0, k, 0) where activations are not kept."""
+        self.worst = torch.zeros(n_rows, dtype=torch.int32, device=device)
+        """Slot of the window that would go first."""
+
+    def offer(
+        self, rows: Tensor, keys: Tensor, ids: Tensor, ats: Tensor, peaks: Tensor, acts: Tensor
+    ) -> None:
         """Takes in windows; those with the worst possible key are no candidates.
 
         Args:
-            keys: shape (n_features, n_windows).
+            rows: shape (n_rows,), which rows are meant.
+            keys: shape (n_rows, n_windows).
             ids: shape (n_windows,).
-            acts: shape (n_windows, window, n_features).
+            ats: shape (n_rows, n_windows), place of the peak in the window.
+            peaks: shape (n_rows, n_windows).
+            acts: shape (n_windows, window, n_rows).
         """
-        if not self.ids.shape[1]:
+        k = self.ids.shape[1]
+        if not k:
             return
-        rows = (keys <= self.keys[:, -1:]).logical_and(keys < _worst(keys.dtype)).any(dim=1)
-        changed = rows.nonzero()[:, 0]  # (n_changed,)
+        held = self.keys[rows].amax(dim=1, keepdim=True)  # (n_rows, 1)
+        some = (keys <= held).logical_and(keys < _worst(keys.dtype)).any(dim=1)
+        changed = some.nonzero()[:, 0]  # (n_changed,)
         if not len(changed):
             return
-        keys = keys[changed]
+        rows, keys = rows[changed], keys[changed]
         new_ids = ids.expand(len(changed), -1).masked_fill(keys == _worst(keys.dtype), NO_WINDOW)
-        chosen, k = self._choose(changed, keys, new_ids), self.ids.shape[1]  # (n_changed, k)
-        held = self.acts[changed].gather(
-            1, chosen.clamp(max=k - 1)[:, :, None].expand(-1, -1, self.acts.shape[2])
-        )  # (n_changed, k, window)
-        row, slot = (chosen >= k).nonzero(as_tuple=True)
-        held[row, slot] = acts[chosen[row, slot] - k, :, changed[row]]  # (n_new, window)
-        self.acts[changed] = held
+        chosen = self._choose(rows, keys, new_ids)  # (n_changed, k)
+        for mine, new in ((self.ats, ats), (self.peaks, peaks)):
+            mine[rows] = torch.cat([mine[rows], new[changed]], dim=1).gather(1, chosen)
+        if len(self.acts):
+            kept = self.acts[rows].gather(
+                1, chosen.clamp(max=k - 1)[:, :, None].expand(-1, -1, self.acts.shape[2])
+            )  # (n_changed, k, window)
+            row, slot = (chosen >= k).nonzero(as_tuple=True)
+            kept[row, slot] = acts[chosen[row, slot] - k, :, changed[row]]  # (n_new, window)
+            self.acts[rows] = kept
 
     def merge(self, other: KeptWindows) -> None:
         """Takes in all that `other` holds."""
         k = self.ids.shape[1]
         everything = torch.arange(len(self.ids), device=self.ids.device)
-        chosen = self._choose(everything, other.keys, other.ids)  # (n_features, k)
-        both = torch.cat([self.acts, other.acts], dim=1)  # (n_features, 2 k, window)
-        self.acts = both.gather(1, chosen[:, :, None].expand(-1, k, both.shape[2]))
+        chosen = self._choose(everything, other.keys, other.ids)  # (n_rows, k)
+        self.ats = torch.cat([self.ats, other.ats], dim=1).gather(1, chosen)
+        self.peaks = torch.cat([self.peaks, other.peaks], dim=1).gather(1, chosen)
+        if len(self.acts):
+            both = torch.cat([self.acts, other.acts], dim=1)  # (n_rows, 2 k, window)
+            self.acts = both.gather(1, chosen[:, :, None].expand(-1, k, both.shape[2]))
+
+    def sort(self) -> None:
+        """Puts each row's windows in order, the best first."""
+        nothing = torch.zeros((len(self.ids), 0), dtype=torch.int64, device=self.ids.device)
+        everything = torch.arange(len(self.ids), device=self.ids.device)
+        chosen = self._choose(everything, nothing.to(self.keys.dtype), nothing)
+        self.ats = self.ats.gather(1, chosen)
+        self.peaks = self.peaks.gather(1, chosen)
+        if len(self.acts):
+            places = chosen[:, :, None].expand(-1, -1, self.acts.shape[2])
+            self.acts = self.acts.gather(1, places)
 
     def _choose(self, rows: Tensor, keys: Tensor, ids: Tensor) -> Tensor:
         """Sets keys and ids of `rows` to the best of old and new; which those are, old first."""
@@ -140,133 +183,280 @@ class KeptWindows:
         chosen = by_id.gather(1, by_key)[:, : self.ids.shape[1]]  # (n_rows, k)
         self.keys[rows] = all_keys.gather(1, chosen)
         self.ids[rows] = all_ids.gather(1, chosen)
+        self.worst[rows] = max(self.ids.shape[1] - 1, 0)
         return chosen
+
+    def arrays(self) -> tuple[Any, ...]:
+        """Views for the kernel: keys, ids, ats, peaks, worst, acts."""
+        tensors = (self.keys, self.ids, self.ats, self.peaks, self.worst, self.acts)
+        return tuple(tensor.numpy() for tensor in tensors)
 
 
 def _worst(key: torch.dtype) -> float | int:
     return torch.inf if key.is_floating_point else torch.iinfo(key).max
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How much a reducer keeps of each row."""
+
+    window: int
+    """Longest window, in tokens."""
+    n_top: int
+    """Strongest windows."""
+    n_firing: int
+    """Other firing windows that shall be left when the strongest are taken out."""
+    n_silent: int
+    """Silent windows."""
+    n_positions: int = 0
+    """Bins of the position in the context; 0 counts none."""
+    acts: bool = True
+    """Whether the activations of kept windows are kept, and not their peaks alone."""
+
+    def bytes_a_row(self) -> int:
+        """What one feature takes in one pool, about."""
+        windows = self.n_top + self.n_firing + self.n_top + self.n_silent
+        return windows * (18 + 4 * self.window * self.acts) + 4 * self.n_positions + 8 * N_BINS
+
+
 class PoolReducer:
-    """All that is kept of one pool's windows, for all features at once.
+    """All that is kept of one pool's windows, for all rows at once.
 
     Args:
-        thresholds: shape (n_features,), float32: a token fires above it; at least 0.
-        keys: shape (n_features,), from `feature_keys`.
-        window: longest window, in tokens.
-        n_top: strongest windows kept.
-        n_firing: other firing windows that shall be left when the strongest are taken out.
-        n_silent: silent windows kept.
+        thresholds: shape (n_rows,), float32: a token fires above it; at least 0.
+        keys: shape (n_rows,), from `feature_keys`.
+        rows: shape (n_columns, 2), int32: row of each column's positive and negative tail, or -1.
+        kept: how much is kept.
         device: where the state lives and the work is done.
+        compiled: whether to use the compiled pass, which only a CPU can; by default where it can.
     """
 
     def __init__(
         self,
         thresholds: Tensor,
         keys: Tensor,
-        *,
-        window: int,
-        n_top: int,
-        n_firing: int,
-        n_silent: int,
+        rows: Tensor,
+        kept: Kept,
         device: str = "cpu",
+        compiled: bool | None = None,
     ) -> None:
-        n = len(thresholds)
+        n, n_columns = len(thresholds), len(rows)
+        self.kept = kept
+        self._compiled = device == "cpu" if compiled is None else compiled
+        self.rows = rows.to(device)
         self.thresholds = thresholds.to(device=device, dtype=torch.float32)
         self._keys = keys.to(device)
-        self.top = KeptWindows(n, n_top, window, torch.float32, device)
+        window = kept.window if kept.acts else 0
+        self.top = KeptWindows(n, kept.n_top, torch.float32, device, window)
         # the strongest may all be in the sample too, and are taken out of it at the end
-        self.firing = KeptWindows(n, n_firing + n_top, window, torch.int64, device)
-        self.silent = KeptWindows(n, n_silent, window, torch.int64, device)
-        self.n_windows = 0
-        self.n_tokens = 0
+        n_firing = kept.n_firing + kept.n_top
+        self.firing = KeptWindows(n, n_firing, torch.int32, device, window)
+        self.silent = KeptWindows(n, kept.n_silent, torch.int32, device, window)
+        self.counts = torch.zeros(2, dtype=torch.int64)
+        """Windows, and tokens in them."""
         self.firing_windows = torch.zeros(n, dtype=torch.int64, device=device)
         self.firing_tokens = torch.zeros(n, dtype=torch.int64, device=device)
-        self.lowest = torch.full((n,), torch.inf, device=device)
-        self.highest = torch.full((n,), -torch.inf, device=device)
-        self.histogram = torch.zeros((n, N_BINS), dtype=torch.int64, device=device)
-        self._sums = torch.zeros((n, 2, 2), dtype=torch.int64, device=device)
+        self.firing_positions = torch.zeros(
+            (n if kept.n_positions else 0, kept.n_positions), dtype=torch.int32, device=device
+        )
+        self.positions = torch.zeros(kept.n_positions, dtype=torch.int64, device=device)
+        """Shape (n_positions,): tokens read at each."""
+        self.lowest = torch.full((n_columns,), torch.inf, device=device)
+        self.highest = torch.full((n_columns,), -torch.inf, device=device)
+        self.histogram = torch.zeros((n_columns, N_BINS), dtype=torch.int64, device=device)
+        self._sums = torch.zeros((n_columns, 2, 2), dtype=torch.int64, device=device)
         """Sum and sum of squares, each as wholes and 2^-40ths."""
+        tails = self.rows.cpu()
+        self._column = torch.zeros(n, dtype=torch.int64)
+        self._negative = torch.zeros(n, dtype=torch.bool)
+        for tail in range(2):
+            (columns,) = (tails[:, tail] >= 0).nonzero(as_tuple=True)
+            self._column[tails[columns, tail].long()] = columns
+            self._negative[tails[columns, tail].long()] = bool(tail)
+
+    @property
+    def n_windows(self) -> int:
+        """How many windows were taken in."""
+        return int(self.counts[0])
+
+    @property
+    def n_tokens(self) -> int:
+        """How many tokens these have."""
+        return int(self.counts[1])
 
     def update(self, batch: WindowBatch) -> None:
         """Takes in some windows, none of which it has seen.
 
         Raises:
-            ConfigError: if an activation is NaN or infinite.
+            ConfigError: if an activation is NaN or infinite; what is kept is of no use then.
         """
-        acts = batch.acts  # (n_windows, window, n_features)
-        window = acts.shape[1]
-        there = torch.arange(window, device=acts.device) < batch.lengths[:, None]
-        outside = ~there[:, :, None]  # (n_windows, window, 1)
-        short = bool(outside.any())
-        high = acts.masked_fill(outside, -torch.inf) if short else acts
-        low = acts.masked_fill(outside, torch.inf) if short else acts
-        peaks = high.amax(dim=1)  # (n_windows, n_features)
-        self._add_moments(acts)
-        self.highest = torch.maximum(self.highest, peaks.amax(dim=0))
-        self.lowest = torch.minimum(self.lowest, low.amin(dim=(0, 1)))
-        n_tokens = int(batch.lengths.sum())
-        self.n_windows += len(batch.ids)
-        self.n_tokens += n_tokens
-        # behind the end of a window stands 0, which is above no threshold
-        self.firing_tokens += (acts > self.thresholds).sum(dim=(0, 1))
-        self._add_histogram(acts, padding=acts.shape[0] * window - n_tokens)
-
-        peaks = peaks.T.contiguous()  # (n_features, n_windows)
-        fires = peaks > self.thresholds[:, None]  # (n_features, n_windows)
-        self.firing_windows += fires.sum(dim=1)
-        self.top.offer(torch.where(fires, -peaks, torch.inf), batch.ids, acts)
-        chance = priorities(self._keys, batch.ids)  # (n_features, n_windows)
-        never = torch.iinfo(torch.int64).max
-        self.firing.offer(chance.masked_fill(~fires, never), batch.ids, acts)
-        self.silent.offer(chance.masked_fill(fires, never), batch.ids, acts)
+        if not len(batch.ids):
+            return
+        inside = _inside(batch, self.kept.window)  # (n_windows, window)
+        if self.kept.n_positions:
+            read = batch.bins[inside].long()  # (n_tokens,)
+            self.positions += torch.bincount(read, minlength=self.kept.n_positions)
+        here = self._compiled
+        finite = self._reduce_here(batch) if here else self._reduce_there(batch, inside)
+        if not finite:
+            raise ConfigError("an activation is NaN or infinite; read the subject in float32")
+        self._sums = _carried(self._sums)
+        self.counts += torch.tensor([len(batch.ids), int(batch.lengths.sum())])
 
     def merge(self, other: PoolReducer) -> None:
         """Takes in all that `other`, which saw other windows of the same features, has kept."""
-        self.n_windows += other.n_windows
-        self.n_tokens += other.n_tokens
+        self.counts += other.counts
         self.firing_windows += other.firing_windows
         self.firing_tokens += other.firing_tokens
+        self.firing_positions += other.firing_positions
+        self.positions += other.positions
         self.lowest = torch.minimum(self.lowest, other.lowest)
         self.highest = torch.maximum(self.highest, other.highest)
         self.histogram += other.histogram
         self._sums = _carried(self._sums + other._sums)
-        for mine, theirs in zip(self._windows(), other._windows(), strict=True):
+        for mine, theirs in zip(self.windows(), other.windows(), strict=True):
             mine.merge(theirs)
 
     def moments(self, row: int) -> tuple[float, float]:
         """Sum and sum of squares of all activations of the feature that is number `row`."""
-        first, second = self._sums[row].tolist()
-        return first[0] + first[1] / _FRACTION, second[0] + second[1] / _FRACTION
+        first, second = self._sums[self._column[row]].tolist()
+        total = first[0] + first[1] / _FRACTION
+        return -total if self._negative[row] else total, second[0] + second[1] / _FRACTION
+
+    def extremes(self, row: int) -> tuple[float, float]:
+        """Lowest and highest activation of the feature that is number `row`."""
+        column = self._column[row]
+        low, high = float(self.lowest[column]), float(self.highest[column])
+        return (-high, -low) if self._negative[row] else (low, high)
+
+    def counts_by_bin(self, row: int) -> Tensor:
+        """Shape (N_BINS,): tokens in each bin of the histogram of the feature number `row`."""
+        counts = self.histogram[self._column[row]].cpu()
+        return counts.flip(0) if self._negative[row] else counts
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that is kept, by name."""
-        kept = {
+        """Everything that is kept, by name, in an order that the input's order does not change."""
+        for windows in self.windows():
+            windows.sort()
+        fields = ("keys", "ids", "ats", "peaks", "acts")
+        return {
             f"{name}.{field}": getattr(windows, field)
-            for name, windows in zip(("top", "firing", "silent"), self._windows(), strict=True)
-            for field in ("keys", "ids", "acts")
-        }
-        return kept | {
-            "counts": torch.tensor([self.n_windows, self.n_tokens]),
-            "firing_windows": self.firing_windows,
-            "firing_tokens": self.firing_tokens,
-            "lowest": self.lowest,
-            "highest": self.highest,
-            "histogram": self.histogram,
-            "sums": self._sums,
-        }
+            for name, windows in zip(("top", "firing", "silent"), self.windows(), strict=True)
+            for field in fields
+        } | {name: getattr(self, name) for name in _COUNTED}
 
-    def _windows(self) -> tuple[KeptWindows, KeptWindows, KeptWindows]:
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what `state` gave, in place of all that is kept.
+
+        Raises:
+            ConfigError: if it is of other features or settings.
+        """
+        mine = self.state()
+        if {n: (t.shape, t.dtype) for n, t in mine.items()} != {
+            n: (t.shape, t.dtype) for n, t in state.items()
+        }:
+            raise ConfigError("what was kept is of other features or other settings")
+        for name, tensor in state.items():
+            mine[name].copy_(tensor)
+
+    def windows(self) -> tuple[KeptWindows, KeptWindows, KeptWindows]:
+        """The strongest, the sampled firing and the sampled silent windows."""
         return self.top, self.firing, self.silent
 
-    def _add_moments(self, acts: Tensor) -> None:
-        sums = torch.stack([_summed(acts), _summed(acts * acts)], dim=-1).double()
-        if not bool(torch.isfinite(sums).all()):  # (n_windows, n_features, 2)
-            raise ConfigError("an activation is NaN or infinite; read the subject in float32")
+    def _reduce_here(self, batch: WindowBatch) -> bool:
+        """On a CPU: everything in one compiled pass."""
+        from glossator.datasets.kernel import in_threads, reduce_windows
+
+        n_columns = batch.lines.shape[1]
+        finite = np.ones(n_columns, dtype=np.bool_)
+        in_threads(
+            reduce_windows,
+            n_columns,
+            torch.get_num_threads(),
+            finite,
+            batch.lines.numpy(),
+            batch.first.numpy(),
+            batch.lengths.numpy(),
+            batch.ids.numpy(),
+            _mixed(batch.ids).numpy(),
+            batch.bins.numpy(),
+            self.rows.numpy(),
+            self.thresholds.numpy(),
+            self._keys.numpy(),
+            self.lowest.numpy(),
+            self.highest.numpy(),
+            self._sums.numpy(),
+            self.histogram.numpy(),
+            _LOWEST,
+            _MAGNITUDES,
+            self.firing_windows.numpy(),
+            self.firing_tokens.numpy(),
+            self.firing_positions.numpy(),
+            self.top.arrays(),
+            self.firing.arrays(),
+            self.silent.arrays(),
+        )
+        return bool(finite.all())
+
+    def _reduce_there(self, batch: WindowBatch, inside: Tensor) -> bool:
+        """On any device: the same with tensors."""
+        window = self.kept.window
+        places = batch.first[:, None] + torch.arange(window, device=batch.first.device)
+        cut = batch.lines[places.clamp(max=len(batch.lines) - 1)]
+        cut = cut.masked_fill(~inside[:, :, None], 0.0)  # (n_windows, window, n_columns)
+        finite = self._add_moments(cut)
+        self._add_histogram(cut, padding=int((~inside).sum()))
+        outside = ~inside[:, :, None]  # (n_windows, window, 1)
+        low = cut.masked_fill(outside, torch.inf).amin(dim=(0, 1))
+        high = cut.masked_fill(outside, -torch.inf).amax(dim=(0, 1))
+        self.lowest = torch.minimum(self.lowest, low)
+        self.highest = torch.maximum(self.highest, high)
+        for tail in range(2):
+            (columns,) = (self.rows[:, tail] >= 0).nonzero(as_tuple=True)
+            if not len(columns):
+                continue
+            rows = self.rows[columns, tail].long()  # (n_rows,)
+            acts = -cut[:, :, columns] if tail else cut[:, :, columns]
+            self._reduce_tail(rows, acts, outside, batch)
+        return finite
+
+    def _reduce_tail(self, rows: Tensor, acts: Tensor, outside: Tensor, batch: WindowBatch) -> None:
+        limits = self.thresholds[rows]  # (n_rows,)
+        peaks, ats = acts.masked_fill(outside, -torch.inf).max(dim=1)  # (n_windows, n_rows)
+        # the first of equals: which one max gives is not said on every device
+        ats = (acts == peaks[:, None]).int().argmax(dim=1)
+        # behind the end of a window stands 0, which is above no threshold
+        above = acts > limits  # (n_windows, window, n_rows)
+        self.firing_tokens[rows] += above.sum(dim=(0, 1))
+        if self.kept.n_positions:
+            n = self.kept.n_positions
+            found = above.nonzero()  # (n_firing, 3): window, token, row
+            bins = batch.bins[found[:, 0], found[:, 1]].long()
+            flat = torch.bincount(found[:, 2] * n + bins, minlength=len(rows) * n)
+            self.firing_positions[rows] += flat.view(-1, n).int()
+        peaks, ats = peaks.T.contiguous(), ats.T.to(torch.int16)  # (n_rows, n_windows)
+        fires = peaks > limits[:, None]
+        self.firing_windows[rows] += fires.sum(dim=1)
+        never = torch.iinfo(torch.int32).max
+        chance = priorities(self._keys[rows], batch.ids)  # (n_rows, n_windows)
+        nothing, nowhere = torch.zeros_like(peaks), torch.zeros_like(ats)
+        self.top.offer(rows, torch.where(fires, -peaks, torch.inf), batch.ids, ats, nothing, acts)
+        self.firing.offer(rows, chance.masked_fill(~fires, never), batch.ids, ats, peaks, acts)
+        self.silent.offer(rows, chance.masked_fill(fires, never), batch.ids, nowhere, nothing, acts)
+
+    def _add_moments(self, acts: Tensor) -> bool:
+        sums = torch.zeros((*acts.shape[::2], 2), dtype=torch.float64, device=acts.device)
+        for step in acts.unbind(dim=1):  # (n_windows, n_columns); one by one, as the kernel adds
+            wide = step.double()
+            sums[:, :, 0] += wide
+            sums[:, :, 1] += wide * wide
+        if not bool((sums[:, :, 1] < _LARGEST).all()):
+            return False
         wholes = sums.floor()
         parts = ((sums - wholes) * _FRACTION).round()
-        split = torch.stack([wholes, parts], dim=-1).long()  # (n_windows, n_features, 2, 2)
-        self._sums = _carried(self._sums + split.sum(dim=0))
+        split = torch.stack([wholes, parts], dim=-1).long()  # (n_windows, n_columns, 2, 2)
+        self._sums = self._sums + split.sum(dim=0)
+        return True
 
     def _add_histogram(self, acts: Tensor, padding: int) -> None:
         # a float's exponent and first bit of its fraction number the half octaves
@@ -280,14 +470,22 @@ class PoolReducer:
         self.histogram[:, _MAGNITUDES - 1] -= padding
 
 
-def _summed(acts: Tensor) -> Tensor:
-    """Sum over dimension 1, in an order of additions that depends on nothing but its length."""
-    while acts.shape[1] > 1:
-        half = acts.shape[1] // 2
-        paired = acts[:, :half] + acts[:, half : 2 * half]
-        odd = acts[:, 2 * half :]
-        acts = torch.cat([paired, odd], dim=1) if odd.shape[1] else paired
-    return acts[:, 0]
+_COUNTED = (
+    "counts",
+    "firing_windows",
+    "firing_tokens",
+    "firing_positions",
+    "positions",
+    "lowest",
+    "highest",
+    "histogram",
+    "_sums",
+)
+
+
+def _inside(batch: WindowBatch, window: int) -> Tensor:
+    """Shape (n_windows, window): whether there is a token."""
+    return torch.arange(window, device=batch.lengths.device) < batch.lengths[:, None]
 
 
 def _carried(sums: Tensor) -> Tensor:
@@ -298,23 +496,37 @@ def _carried(sums: Tensor) -> Tensor:
 
 
 class LargestValues:
-    """The `m` largest activations of each feature, for a percentile that is exact."""
+    """The `m` largest activations of each row, for a percentile that is exact."""
 
-    def __init__(self, n_features: int, m: int, device: str = "cpu") -> None:
-        self._values = torch.full((n_features, m), -torch.inf, device=device)
+    def __init__(self, rows: Tensor, m: int, device: str = "cpu") -> None:
+        self.rows = rows.to(device)
+        n = int(rows.max()) + 1
+        self._values = torch.full((n, m), -torch.inf, device=device)
         self.n_tokens = 0
 
     def update(self, batch: WindowBatch) -> None:
         """Takes in some windows."""
-        acts = batch.acts
-        there = torch.arange(acts.shape[1], device=acts.device) < batch.lengths[:, None]
-        new = acts[there].T  # (n_features, n_tokens)
-        self.n_tokens += new.shape[1]
-        both = torch.cat([self._values, new], dim=1)  # (n_features, m + n_tokens)
-        self._values = both.topk(self._values.shape[1], dim=1).values
+        self.n_tokens += int(batch.lengths.sum())
+        if self._values.device.type == "cpu":
+            from glossator.datasets.kernel import in_threads, largest_values
+
+            in_threads(
+                largest_values,
+                batch.lines.shape[1],
+                torch.get_num_threads(),
+                batch.lines.numpy(),
+                batch.first.numpy(),
+                batch.lengths.numpy(),
+                self.rows.numpy(),
+                self._values.numpy(),
+            )
+            return
+        for lines, rows in _tails(batch, self.rows):
+            both = torch.cat([self._values[rows], lines.T], dim=1)  # (n_rows, m + n_tokens)
+            self._values[rows] = both.topk(self._values.shape[1], dim=1).values
 
     def percentile(self, q: float) -> Tensor:
-        """Shape (n_features,): the `q`-th percentile, in (0, 100), linear between two values.
+        """Shape (n_rows,): the `q`-th percentile, in (0, 100), linear between two values.
 
         Raises:
             ValueError: if too few values were kept to know it.
@@ -324,6 +536,41 @@ class LargestValues:
         from_top = self.n_tokens - 1 - below
         if not 0 <= from_top < self._values.shape[1]:
             raise ValueError(f"{self._values.shape[1]} values kept of {self.n_tokens}: too few")
-        lower = self._values[:, from_top].double()
-        upper = self._values[:, max(from_top - 1, 0)].double()
+        values = self._values.sort(dim=1, descending=True).values
+        lower = values[:, from_top].double()
+        upper = values[:, max(from_top - 1, 0)].double()
         return (lower + (upper - lower) * (place - below)).float()
+
+
+def _tails(batch: WindowBatch, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The tokens of the windows, shape (n_tokens, n_rows), and the rows, for each tail."""
+    window = int(batch.lengths.max())
+    places = batch.first[:, None] + torch.arange(window, device=batch.first.device)
+    lines = batch.lines[places[_inside(batch, window)]]  # (n_tokens, n_columns)
+    for tail in range(2):
+        (columns,) = (rows[:, tail] >= 0).nonzero(as_tuple=True)
+        if len(columns):
+            picked = lines[:, columns]
+            yield (-picked if tail else picked), rows[columns, tail].long()
+
+
+def above_zero(batch: WindowBatch) -> Tensor:
+    """Shape (n_columns,), int64: on how many tokens of the windows each column is above 0."""
+    if batch.lines.device.type == "cpu":
+        from glossator.datasets.kernel import count_above_zero, in_threads
+
+        n_columns = batch.lines.shape[1]
+        counts = torch.zeros(n_columns, dtype=torch.int64)
+        in_threads(
+            count_above_zero,
+            n_columns,
+            torch.get_num_threads(),
+            batch.lines.numpy(),
+            batch.first.numpy(),
+            batch.lengths.numpy(),
+            counts.numpy(),
+        )
+        return counts
+    window = int(batch.lengths.max())
+    places = batch.first[:, None] + torch.arange(window, device=batch.first.device)
+    return (batch.lines[places[_inside(batch, window)]] > 0).sum(dim=0)

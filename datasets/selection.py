@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, SupportsIndex
 
@@ -23,6 +24,7 @@ def feature_ids(
     sites: Sequence[str],
     features: Iterable[FeatureId | SupportsIndex | str],
     tails: Tails = "positive",
+    coder: str | None = None,
 ) -> list[FeatureId]:
     """Features given as ids, as indexes, or as texts such as `123` and `123-` (negative tail).
 
@@ -32,6 +34,7 @@ def feature_ids(
         features: what to name.
         tails: what a bare integer means: `positive`, its positive tail; `both`, two features, the
             positive tail and then the negative one.
+        coder: what an index is one of, where it is not the site itself.
 
     Raises:
         ConfigError: for a feature that is none, or `tails` that are neither.
@@ -53,7 +56,11 @@ def feature_ids(
             index, signs = feature.__index__(), (False, True) if tails == "both" else (False,)
         if index < 0:
             raise ConfigError(f"a feature's index counts from 0, not {index}")
-        found += [FeatureId(model, site, index, negative=sign) for site in sites for sign in signs]
+        found += [
+            FeatureId(model, site, index, coder=coder, negative=sign)
+            for site in sites
+            for sign in signs
+        ]
     return found
 
 
@@ -65,6 +72,7 @@ def choose_features(
     seed: int = 0,
     tails: Tails = "both",
     densities: Callable[[], Mapping[str, Sequence[float]]] | None = None,
+    coder: str | None = None,
 ) -> list[FeatureId]:
     """The features that `spec` names, each once, in the order named.
 
@@ -72,6 +80,7 @@ def choose_features(
     |---|---|
     | `0-99` | these indexes, both ends included, at every site |
     | `3,7,9-` | these at every site, with a minus the negative tail; ranges may be among them |
+    | `all` | every feature of every site, and both of its tails |
     | `sample:200` | as many drawn without return from all sites, and from both tails of each |
     | `top-density:50` | the ones that fire most often, of all sites; positive tails |
     | a file | one in each line: an id, an index, or a range; `#` begins a remark |
@@ -81,9 +90,10 @@ def choose_features(
         model: the subject's name.
         sites: how many features each site has.
         seed: of `sample`; the same seed draws the same features.
-        tails: which tails `sample` draws from.
+        tails: which tails `sample` and `all` mean.
         densities: measures how often each feature of each site fires; called for `top-density`
             alone (see `glossator.datasets.collect.densities`).
+        coder: what the features are of, where it is not the sites themselves.
 
     Raises:
         ConfigError: if `spec` is none of these, names a feature that is not there, or asks for more
@@ -98,26 +108,39 @@ def choose_features(
             raise ConfigError("top-density measures the features first, which is not possible here")
         else:
             found = _densest(wanted, model, sites, densities())
+    elif spec == "all":
+        signs = (False, True) if tails == "both" else (False,)
+        found = [
+            FeatureId(model, site, index, negative=sign)
+            for site, width in sites.items()
+            for index in range(width)
+            for sign in signs
+        ]
     elif Path(spec).expanduser().is_file():
         lines = Path(spec).expanduser().read_text(encoding="utf-8").splitlines()
         named = [line.partition("#")[0].strip() for line in lines]
-        found = [id_ for part in filter(None, named) for id_ in _named(part, model, sites)]
+        found = [id_ for part in filter(None, named) for id_ in _named(part, model, sites, coder)]
     else:
-        found = [id_ for part in spec.split(",") for id_ in _named(part.strip(), model, sites)]
+        found = [
+            id_ for part in spec.split(",") for id_ in _named(part.strip(), model, sites, coder)
+        ]
     if not found:
         raise ConfigError(f"{spec!r} names no feature")
+    if coder is not None:
+        found = [replace(feature, coder=coder) for feature in found]
     return list(dict.fromkeys(found))
 
 
-def _named(part: str, model: str, sites: Mapping[str, int]) -> list[FeatureId]:
+def _named(part: str, model: str, sites: Mapping[str, int], coder: str | None) -> list[FeatureId]:
     """An id, an index or a range, checked."""
     if "//" in part:
         try:
             feature = FeatureId.parse(part)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        if feature.model != model or feature.site not in sites:
-            raise ConfigError(f"{part} is not of {model} at {', '.join(sites)}")
+        if feature.model != model or feature.site not in sites or feature.coder != coder:
+            where = ", ".join(f"{site}@{coder}" if coder else site for site in sites)
+            raise ConfigError(f"{part} is not of {model} at {where}")
         _check(feature.index, feature.site, sites)
         return [feature]
     if match := _RANGE.fullmatch(part):
@@ -133,7 +156,7 @@ def _named(part: str, model: str, sites: Mapping[str, int]) -> list[FeatureId]:
         return [FeatureId(model, site, int(match[1]), negative=match[2] == "-") for site in sites]
     raise ConfigError(
         f"{part!r} names no feature: use 0-99, 3,7,9- (a minus is the negative tail), sample:200, "
-        "top-density:50, or a file with a feature in each line"
+        "top-density:50, all, or a file with a feature in each line"
     )
 
 

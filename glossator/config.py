@@ -35,9 +35,12 @@ _ALIASES = {
 }
 """Names of repeatable options on the command line, and of the fields they fill."""
 
+AUTO_SITE = "auto"
+"""The coder's own site, or without a coder the neurons of layer 7."""
+
 _COLLECTED = (
-    *("model", "corpus", "tokens", "ctx", "window", "calibration_tokens"),
-    *("firing_quantile", "n_top", "n_per_quantile", "n_silent", "dtype", "seed"),
+    *("model", "sae", "corpus", "tokens", "ctx", "window", "calibration_tokens"),
+    *("firing_quantile", "n_top", "n_per_quantile", "n_silent", "dtype", "batch", "seed"),
 )
 """Options that decide what is collected of a feature."""
 
@@ -155,7 +158,11 @@ class RunConfig(_Options):
 
     model: str = "smollm2-135m"
     """The subject: a bundled name, a hub id, a folder, `gguf:PATH`."""
-    sites: tuple[str, ...] = ("layers.7.mlp.neurons",)
+    sites: tuple[str, ...] = (AUTO_SITE,)
+    """Where to read; `auto` is the coder's own site, or else layers.7.mlp.neurons."""
+    sae: str = ""
+    """A coder at the sites: `default`, a folder, a hub id, `sae_lens:RELEASE/ID`, `direction:NAME`;
+    empty for the sites themselves."""
     features: str = "sample:12"
     """Which features of the sites, such as `0-99`, `3,7,9-`, `sample:200`."""
     corpus: str = "default"
@@ -186,6 +193,8 @@ class RunConfig(_Options):
     """Address of an OpenAI-compatible server; holds no user name and no password."""
     dtype: str = "auto"
     """Number type that the subject computes in."""
+    batch: int = _setting(32, least=1, most=1 << 16)
+    """Texts that the subject reads at once, at most; another number may change the last bits."""
     n_shown: int = _setting(10, least=1, most=1_000)
     """Train examples shown to an explainer."""
     n_scored: int = _setting(40, least=2, most=100_000)
@@ -233,6 +242,8 @@ class RunLimits(_Options):
     """
 
     device: str = "auto"
+    cache: str = ""
+    """Folder for the full sparse cache; empty for none."""
     offline: bool = False
     budget: float | None = _setting(None, least=0.0)
     """US dollars that the run may spend in all."""

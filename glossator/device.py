@@ -40,7 +40,8 @@ def pick_device(name: str = "auto") -> str:
 def pick_dtype(name: str, device: str) -> torch.dtype:
     """The number format called `name`; `auto` takes bfloat16 where the hardware multiplies it.
 
-    A CPU without matrix tiles (AMX) is slower in bfloat16 than in float32, so it takes the latter.
+    On a CPU that is one with matrix tiles (AMX) or with dot products of bfloat16 (AVX-512 BF16);
+    others are slower in it than in float32 (benchmarks/collect.md).
 
     Raises:
         ConfigError: if there is no such format.
@@ -48,7 +49,7 @@ def pick_dtype(name: str, device: str) -> torch.dtype:
     import torch
 
     if name == "auto":
-        fast = device.startswith("cuda") or (device == "cpu" and _has_tiles())
+        fast = device.startswith("cuda") or (device == "cpu" and _multiplies_bfloat16())
         return torch.bfloat16 if fast else torch.float32
     if name not in DTYPES:
         raise ConfigError(f"no dtype is called {name!r}; there are: {', '.join(DTYPES)}")
@@ -56,8 +57,9 @@ def pick_dtype(name: str, device: str) -> torch.dtype:
     return found
 
 
-def _has_tiles() -> bool:
+def _multiplies_bfloat16() -> bool:
     try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        said = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
+    return "amx_bf16" in said or "avx512_bf16" in said

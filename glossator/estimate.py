@@ -10,10 +10,11 @@ from glossator.config import RunConfig, RunLimits
 from glossator.datasets.corpora import load_corpus
 from glossator.explainers.build import needs_llm
 from glossator.llm import Can
-from glossator.pipeline import LOCAL, STAGES, check_names, chosen_features
+from glossator.pipeline import LOCAL, STAGES, check_names
 from glossator.providers.openai import OpenAILLM
 from glossator.providers.prices import FREE, Price, find_price, price_of, worst_cost
 from glossator.providers.table import REMOTE, make_llm
+from glossator.reading import chosen_features, coder_of, sites_of
 from glossator.scorers.build import ASKS_NOBODY, AUTO, Settings, calibration_windows
 from glossator.store import Store
 from glossator.subject import load_subject
@@ -58,8 +59,10 @@ def plan(
     check_names(config)
     subject = load_subject(config.model, limits.device, config.dtype, limits.offline)
     corpus = load_corpus(config.corpus, offline=limits.offline)
-    n = len(chosen_features(config, subject, corpus))
-    notes = [f"{n} features of {', '.join(config.sites)}"]
+    coder = coder_of(config, subject, limits.offline)
+    n = len(chosen_features(config, subject, corpus, coder))
+    at = ", ".join(sites_of(config, subject, coder))
+    notes = [f"{n} features of {at}" + (f" by the coder {coder.name}" if coder else "")]
     seconds = disk = 0.0
     if "collect" in stages:
         seconds += (config.tokens + config.calibration_tokens) / SUBJECT_RATE

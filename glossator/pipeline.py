@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import shutil
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -17,9 +18,13 @@ from importlib import metadata
 from typing import Any, TypeVar
 
 from glossator.config import RunConfig, RunLimits
-from glossator.datasets.collect import CollectSettings, collect_features
+from glossator.datasets.collect import collect_features
 from glossator.datasets.corpora import Corpus, load_corpus
-from glossator.datasets.selection import choose_features
+from glossator.datasets.digest import digest_of, keeps_acts
+from glossator.datasets.outputs import Outputs
+from glossator.datasets.readings import Coder, reading_of
+from glossator.datasets.sink import CacheSink
+from glossator.datasets.summaries import summaries_of
 from glossator.errors import (
     BudgetSpent,
     ConfigError,
@@ -35,6 +40,14 @@ from glossator.providers.budget import Budget
 from glossator.providers.metered import Call, MemoryCache, Metered, ReplyCache
 from glossator.providers.prices import FREE, price_of
 from glossator.providers.table import REMOTE, check_spec, make_llm
+from glossator.reading import (
+    chosen_features,
+    coder_digest,
+    coder_of,
+    collect_settings,
+    sites_of,
+    work_folder,
+)
 from glossator.rows import plain
 from glossator.runs import Run, RunStatus
 from glossator.scorers.build import (
@@ -121,7 +134,7 @@ async def run(
             # What is wrong with a model behind an API shows before the text is read for minutes.
             await job.meet(stages, local=False)
             if "collect" in stages:
-                await job.collect()
+                await job.collect(alone=tuple(stages) == ("collect",))
             # One local model at a time: together they would fill a laptop's memory.
             if "explain" in stages:
                 await job.meet(["explain"], local=True)
@@ -183,44 +196,12 @@ def check_readable(corpus: Corpus, say: Tell) -> None:
         say(Progress("load", 0, 0, note=f"{bad} of {n} documents hold bytes that are no UTF-8"))
 
 
-def chosen_features(config: RunConfig, subject: Subject, corpus: Corpus) -> list[FeatureId]:
-    """The features that `config` names, in order.
-
-    Raises:
-        ConfigError: if a site or a feature is not there.
-    """
-    from glossator.datasets.collect import densities
-
-    sites = {site: subject.resolve(site).width for site in subject.expand(list(config.sites))}
-    settings = collect_settings(config)
-    return choose_features(
-        config.features,
-        subject.name,
-        sites,
-        seed=config.seed,
-        densities=lambda: densities(subject, list(sites), corpus, settings),
-    )
-
-
-def collect_settings(config: RunConfig) -> CollectSettings:
-    """What `config` says of collecting."""
-    return CollectSettings(
-        tokens=config.tokens,
-        ctx=config.ctx,
-        window=config.window,
-        seed=config.seed,
-        calibration_tokens=config.calibration_tokens,
-        percentile=100 * config.firing_quantile,
-        n_top=config.n_top,
-        n_firing=5 * config.n_per_quantile,
-        n_silent=config.n_silent,
-    )
-
-
-def versions(subject: Subject) -> dict[str, str]:
+def versions(subject: Subject, coder: Coder | None = None) -> dict[str, str]:
     """Of what computes a run's numbers."""
     packages = ("glossator", "torch", "transformers", "numpy")
     found = {name: metadata.version(name) for name in packages}
+    if coder is not None:
+        found["coder"] = coder_digest(coder)
     return found | {f"subject {subject.name}": f"{subject.revision} in {subject.dtype}"}
 
 
@@ -266,6 +247,7 @@ class _Job:
     run: Run
     subject: Subject
     corpus: Corpus
+    coder: Coder | None
     features: list[FeatureId]
     tell: Tell
     budget: Budget
@@ -283,38 +265,52 @@ class _Job:
         """Loads the subject and the text, and finds or begins the run."""
         say = tell or (lambda _: None)
 
-        def load() -> tuple[Subject, Corpus, list[FeatureId]]:
+        def load() -> tuple[Subject, Corpus, Coder | None, list[FeatureId]]:
             say(Progress("load", 0, 0, note=f"subject {config.model}"))
             subject = load_subject(config.model, limits.device, config.dtype, limits.offline)
+            coder = coder_of(config, subject, limits.offline)
+            sites_of(config, subject, coder)  # before a corpus is built for minutes
             say(Progress("load", 0, 0, note=f"corpus {config.corpus}"))
             corpus = load_corpus(config.corpus, offline=limits.offline)
             check_readable(corpus, say)
-            return subject, corpus, chosen_features(config, subject, corpus)
+            return subject, corpus, coder, chosen_features(config, subject, corpus, coder)
 
         # The run is begun outside of the thread: whoever cancels leaves none half begun.
-        subject, corpus, features = await asyncio.to_thread(load)
+        subject, corpus, coder, features = await asyncio.to_thread(load)
         what = [config.collection_digest, subject.revision, subject.dtype, corpus.digest]
+        what += [coder_digest(coder)] if coder is not None else []
         key = hashlib.sha256(json.dumps(what).encode()).hexdigest()
-        begun = store.begin_run(config, versions=versions(subject), collection=key, fresh=fresh)
+        begun = store.begin_run(
+            config, versions=versions(subject, coder), collection=key, fresh=fresh
+        )
         spent, calls = store.spent(begun.id)
         budget = Budget(limits.budget, limits.max_calls, spent, calls)
-        return cls(config, limits, store, begun, subject, corpus, features, say, budget)
+        return cls(config, limits, store, begun, subject, corpus, coder, features, say, budget)
 
     # -- collect -----------------------------------------------------------------------------
 
-    async def collect(self) -> None:
-        """Records of all features that the store has none of, in one reading of the text."""
-        known = self.store.recorded(self.run.collection)
+    async def collect(self, alone: bool = False) -> None:
+        """Records of all features that the store has none of, in one reading of the text.
+
+        Args:
+            alone: nothing comes after it, so summaries do where records would be too large.
+        """
+        many = alone and not keeps_acts(len(self.features), collect_settings(self.config))
+        known = self._collected() if many else self.store.recorded(self.run.collection)
         missing = [f for f in self.features if f not in known]
-        if missing:
-            await self._in_thread(missing)
+        if missing or self.limits.cache:
+            await self._in_thread(missing or self.features, many)
         total = len(self.features)
         self.tell(Progress("collect", total, total, note="activations are stored"))
 
-    async def _in_thread(self, missing: list[FeatureId]) -> None:
+    def _collected(self) -> frozenset[FeatureId]:
+        """The features that there is a summary of."""
+        return frozenset(s.feature for s in self.store.summaries(self.run.collection))
+
+    async def _in_thread(self, missing: list[FeatureId], many: bool) -> None:
         """Collects in a thread; if cancelled, waits until that has stopped."""
         stop = threading.Event()
-        reading = asyncio.create_task(asyncio.to_thread(self._collect, missing, stop))
+        reading = asyncio.create_task(asyncio.to_thread(self._collect, missing, many, stop))
         try:
             await asyncio.shield(reading)
         except asyncio.CancelledError:
@@ -323,16 +319,43 @@ class _Job:
             reading.exception()  # Looked at, so that asyncio does not complain of it.
             raise
 
-    def _collect(self, missing: list[FeatureId], stop: threading.Event) -> None:
+    def _collect(self, missing: list[FeatureId], many: bool, stop: threading.Event) -> None:
         def progress(stage: str, done: int, total: int | None) -> None:
             if stop.is_set():
                 raise _StoppedReadingError
             self.tell(Progress("read", done, total or 0, note=stage))
 
         settings = collect_settings(self.config)
-        records = collect_features(self.subject, missing, self.corpus, settings, progress)
-        # In one transaction: half a collection is as good as none, since all is read together.
-        self.store.put_records(self.run.collection, records)
+        coders = {self.coder.name: self.coder} if self.coder is not None else {}
+        reading = reading_of(self.subject, missing, self.corpus, settings, coders)
+        folder = work_folder(self.store.url, self.run.collection)
+        sink = CacheSink.of(self.limits.cache, reading, settings) if self.limits.cache else None
+        try:
+            if many:
+                digest = digest_of(reading, settings, progress, folder=folder, sink=sink)
+                progress("naming kinds", 0, None)
+                summaries = summaries_of(digest, Outputs.of(self.subject))
+                self.store.put_summaries(self.run.collection, summaries)
+            else:
+                records = collect_features(
+                    self.subject,
+                    missing,
+                    self.corpus,
+                    settings,
+                    progress,
+                    coders=coders,
+                    folder=folder,
+                    sink=sink,
+                )
+                # In one transaction: all is read together, and goes on from the folder if killed.
+                self.store.put_records(self.run.collection, records)
+            if sink is not None:
+                sink.finish()
+        finally:
+            if sink is not None:
+                sink.release()
+        if not many:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def record(self, feature: FeatureId) -> FeatureRecord:
         """What was collected of `feature`.
@@ -398,7 +421,9 @@ class _Job:
     def complete(self, stages: Sequence[str]) -> set[FeatureId]:
         """The features of which everything is there that `stages` ask for."""
         found = set(self.features)
-        if "collect" in stages:
+        if tuple(stages) == ("collect",):
+            found &= self._collected()
+        elif "collect" in stages:
             found &= self.store.recorded(self.run.collection)
         for stage, parts in (("explain", self.config.explainers), ("score", self._scores())):
             if stage in stages:

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from glossator import schema
 from glossator.errors import StoreError
-from glossator.types import JSON, Explanation, FeatureId, FeatureRecord, Prediction, Score, Usage
+from glossator.types import (
+    JSON,
+    Explanation,
+    FeatureId,
+    FeatureRecord,
+    FeatureSummary,
+    Kind,
+    Prediction,
+    Score,
+    Usage,
+)
 
 _Stored = TypeVar("_Stored", Explanation, FeatureRecord, Score)
+
+_MOST_NAMES = 500
+"""Features looked up in one statement: databases limit its parameters."""
 
 
 def read(wanted: type[_Stored], value: Any) -> _Stored:
@@ -39,18 +53,101 @@ def feature_id(connection: Connection, feature: FeatureId) -> int:
     query = select(schema.features.c.id).where(schema.features.c.name == str(feature))
     found = connection.execute(query).scalar()
     if found is None:
-        found = insert_once(
-            connection,
-            schema.features,
-            name=str(feature),
-            model=feature.model,
-            site=feature.site,
-            coder=feature.coder,
-            number=feature.index,
-            negative=feature.negative,
-        )
+        found = insert_once(connection, schema.features, **_feature_columns(feature))
     # Another process of a PostgreSQL store may have made it in between.
     return int(found if found is not None else connection.execute(query).scalar_one())
+
+
+def feature_ids(connection: Connection, features: Iterable[FeatureId]) -> dict[str, int]:
+    """The rows of `features` by their names; those that are missing are made, in their order."""
+    named = {str(feature): feature for feature in features}
+    found = dict(_ids_of(connection, list(named)))
+    missing = [name for name in named if name not in found]
+    if missing:
+        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+        connection.execute(
+            dialect.insert(schema.features).on_conflict_do_nothing(),
+            [_feature_columns(named[name]) for name in missing],
+        )
+        found.update(_ids_of(connection, missing))
+    return found
+
+
+def put_summaries(
+    connection: Connection, collection: str, summaries: Iterable[FeatureSummary]
+) -> None:
+    """Writes the rows, in place of those of the same features; what is None stays as it was."""
+    given = list(summaries)
+    if not given:
+        return
+    ids = feature_ids(connection, [one.feature for one in given])
+    made = now()
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    table = schema.summaries
+    statement = dialect.insert(table)
+    new = {c.name: statement.excluded[c.name] for c in table.columns if not c.primary_key}
+    for name in ("lowest", "n_windows"):
+        new[name] = func.coalesce(statement.excluded[name], table.c[name])
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=new),
+        [
+            {
+                "collection": collection,
+                "feature": ids[str(one.feature)],
+                "kind": one.kind.value,
+                "evidence": dump(dict(one.evidence)),
+                "density": one.density,
+                "threshold": one.threshold,
+                "peak": one.peak,
+                "lowest": one.lowest,
+                "mean": one.mean,
+                "std": one.std,
+                "n_tokens": one.n_tokens,
+                "n_windows": one.n_windows,
+                "made": made,
+            }
+            for one in given
+        ],
+    )
+
+
+def read_summary(row: Any) -> FeatureSummary:
+    """The summary in `row`, which has the columns of the feature and of its summary."""
+    try:
+        return FeatureSummary(
+            FeatureId(row.model, row.site, row.number, row.coder, row.negative),
+            kind=Kind(row.kind),
+            density=row.density,
+            threshold=row.threshold,
+            peak=row.peak,
+            mean=row.mean,
+            std=row.std,
+            n_tokens=row.n_tokens,
+            lowest=row.lowest,
+            n_windows=row.n_windows,
+            evidence=dict(load(row.evidence)),
+        )
+    except (ValueError, TypeError) as error:
+        raise StoreError(f"a stored summary cannot be read: {error}") from error
+
+
+def _ids_of(connection: Connection, names: list[str]) -> Iterator[tuple[str, int]]:
+    kept = schema.features.c
+    for start in range(0, len(names), _MOST_NAMES):
+        some = names[start : start + _MOST_NAMES]
+        rows = connection.execute(select(kept.name, kept.id).where(kept.name.in_(some)))
+        yield from ((row.name, row.id) for row in rows)
+
+
+def _feature_columns(feature: FeatureId) -> dict[str, Any]:
+    return {
+        "name": str(feature),
+        "model": feature.model,
+        "site": feature.site,
+        "coder": feature.coder,
+        "number": feature.index,
+        "negative": feature.negative,
+    }
 
 
 def usage_columns(usage: Usage) -> dict[str, Any]:

@@ -5,7 +5,8 @@
       │──< units                   what is finished: (run, feature, stage, part)
       │──< failures                what was given up, until it succeeds
       └──< calls                   the ledger: each call to a language model and its cost
-    features ──< records           what was collected, by feature and collection digest
+    features ──< summaries         what was collected, by feature and collection digest: all of it
+      └──< records                 its text and activations, of those that somebody may explain
     replies                        replies of language models by the digest of the request
 
 Texts in columns are for reading, sorting and searching; the whole value lies in `payload`, as JSON
@@ -30,7 +31,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Every revision this version knows, oldest first; the last is the one it writes."""
 
 metadata = MetaData(
@@ -105,6 +106,25 @@ records = Table(
     Column("payload", LargeBinary, nullable=False),
     Column("made", Text, nullable=False),
     Index("ix_records_feature", "feature"),
+)
+
+summaries = Table(
+    "summaries",
+    metadata,
+    Column("collection", Text, primary_key=True),
+    _feature(primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("evidence", Text, nullable=False),  # JSON
+    Column("density", Float, nullable=False),
+    Column("threshold", Float, nullable=False),
+    Column("peak", Float, nullable=False),
+    Column("lowest", Float),
+    Column("mean", Float, nullable=False),
+    Column("std", Float, nullable=False),
+    Column("n_tokens", BigInteger, nullable=False),
+    Column("n_windows", BigInteger),
+    Column("made", Text, nullable=False),
+    Index("ix_summaries_kind", "collection", "kind"),
 )
 
 explanations = Table(

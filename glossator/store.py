@@ -4,14 +4,16 @@ One database, SQLite unless told otherwise. Each write is one transaction and ha
 explanation by the same explainer, or a second score by the same scorer, changes nothing. So a run
 that was killed goes on where it stopped. What is read is checked as it was when it was built.
 
-`features`, `explanations`, `scores`, `predictions` and `calls` give tables for people (pandas);
-`record`, `explanation_of`, `score_of` and `results` give the types of `glossator.types`.
+`features`, `collected`, `explanations`, `scores`, `predictions` and `calls` give tables for people
+(pandas); `record`, `summaries`, `explanation_of`, `score_of` and `results` give the types of
+`glossator.types`.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -31,7 +33,9 @@ from glossator.rows import (
     now,
     packed,
     plain,
+    put_summaries,
     read,
+    read_summary,
     unpacked,
     usage_columns,
 )
@@ -42,6 +46,8 @@ from glossator.types import (
     Explanation,
     FeatureId,
     FeatureRecord,
+    FeatureSummary,
+    Kind,
     Score,
     Usage,
 )
@@ -53,6 +59,9 @@ __all__ = ["Failure", "Replies", "Run", "RunStatus", "Store", "open_store", "par
 
 _CHUNK = 100
 """Records read at a time."""
+
+_SUMMARIES = 5000
+"""Summaries read or written at a time."""
 
 
 def part_of(result: Explanation | Score) -> tuple[str, str]:
@@ -152,9 +161,10 @@ class Store:
         self.put_records(key, [record])
 
     def put_records(self, key: str, records: Iterable[FeatureRecord]) -> None:
-        """Keeps all `records` under the collection `key`, in one transaction."""
+        """Keeps all `records` and their summaries under `key`, in one transaction."""
         with self._database.writing() as connection:
             for record in records:
+                put_summaries(connection, key, [FeatureSummary.of(record)])
                 feature = feature_id(connection, record.feature)
                 kept = schema.records.c
                 connection.execute(
@@ -175,6 +185,45 @@ class Store:
                         made=now(),
                     )
                 )
+
+    def put_summaries(self, key: str, summaries: Iterable[FeatureSummary]) -> None:
+        """Keeps all `summaries` under the collection `key`, in one transaction.
+
+        Each takes the place of one of the same feature. What it does not know (None) stays as it
+        was, so a record that is kept later takes nothing away.
+        """
+        left = iter(summaries)
+        with self._database.writing() as connection:
+            while some := list(itertools.islice(left, _SUMMARIES)):
+                put_summaries(connection, key, some)
+
+    def summaries(
+        self, key: str, kinds: Collection[Kind] | None = None
+    ) -> Iterator[FeatureSummary]:
+        """Every feature collected under `key`, in the order first stored; few in memory at once.
+
+        Args:
+            key: of the collection.
+            kinds: only those of one of these; None for all.
+        """
+        kept, named, last = schema.summaries.c, schema.features.c, -1
+        query = (
+            select(schema.summaries, named.model, named.site, named.coder)
+            .add_columns(named.number, named.negative)
+            .join(schema.features)
+            .where(kept.collection == key)
+            .order_by(kept.feature)
+            .limit(_SUMMARIES)
+        )
+        if kinds is not None:
+            query = query.where(kept.kind.in_([Kind(kind).value for kind in kinds]))
+        while True:
+            with self._database.reading() as connection:
+                rows = connection.execute(query.where(kept.feature > last)).all()
+            yield from map(read_summary, rows)
+            if len(rows) < _SUMMARIES:
+                return
+            last = rows[-1].feature
 
     def record(self, key: str, feature: FeatureId) -> FeatureRecord | None:
         """What was collected of `feature` under `key`, if anything was."""
@@ -453,6 +502,11 @@ class Store:
     def features(self, run: str | None = None) -> DataFrame:
         """What was collected: one row for each feature and collection."""
         return self._table(tables.features, run)
+
+    def collected(self, key: str | None = None) -> DataFrame:
+        """Every feature of the collection `key`, or of all, those without a record among them."""
+        with self._database.reading() as connection:
+            return tables.collected(connection, key)
 
     def explanations(self, run: str | None = None) -> DataFrame:
         """One row for each explanation or abstention."""

@@ -2,52 +2,59 @@
 
 Reading puts one start token before the text. That token is the attention sink: its activations are
 a hundred times the others, so it is read by the model and left out of what is handed on.
+
+What a site can be called is in `glossator.sites`, where it is in a model in
+`glossator.architectures`, and hooks of one's own in `glossator.hooks`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from glossator.assets.quiet import quiet
+from glossator.architectures import (
+    Architecture,
+    Spot,
+    architecture_of,
+    linear_weight,
+    linear_widths,
+)
 from glossator.device import pick_device, pick_dtype
 from glossator.errors import AssetError, ConfigError
+from glossator.heads import HeadNorms
+from glossator.hooks import Edit, Place, See, intervening, out_of_memory, recording, watching
 from glossator.registry import nearest
+from glossator.sites import in_every_layer, parse_site
+from glossator.weights import digest_of, hub_answers, load_pair
+
+__all__ = [
+    "BUNDLED",
+    "Edit",
+    "Place",
+    "See",
+    "Subject",
+    "intervening",
+    "load_subject",
+    "out_of_memory",
+    "recording",
+]
 
 BUNDLED = ("smollm2-135m",)
 """Names of subjects that come with the package's assets."""
 
-Edit = Callable[[Tensor], Tensor]
-"""From a site's activations, shape (batch, ctx, width), to what the model shall go on with."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a site is in a model."""
-
-    site: str
-    module: nn.Module
-    side: Literal["input", "output"]
-    """Which side of `module` is read."""
-    width: int
-    """Length of the last axis: how many features the site has."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subject:
-    """A loaded language model, its tokenizer, and what is needed to read it."""
+    """A loaded language model, its tokenizer, and what is needed to read it.
+
+    `load_subject` loads one; `Subject.of` takes a model that is already in memory.
+    """
 
     name: str
     """What its features are called by: `smollm2-135m`, a folder's name, a hub id."""
@@ -59,241 +66,261 @@ class Subject:
     dtype: str
     """`float32`, `bfloat16` or `float16`."""
     n_layers: int
+    """0 if the layers were not found; then sites are module paths."""
     d_model: int
     d_mlp: int
+    """Neurons of a layer; 0 if no layer has any, as with routed experts."""
     revision: str
     """The hub's commit, or the first 16 hex digits of the SHA-256 of the weights."""
     start_token_id: int
     """Read before every text: the tokenizer's own first token, else its end-of-text token."""
     left_out_ids: frozenset[int]
     """Special tokens: they are in no statistic and no window."""
+    architecture: Architecture = field(repr=False)
+    """Where things are in the model."""
+    _measured: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    """What was found out about sites and need not be found out again: widths, and heads' norms."""
+
+    @classmethod
+    def of(
+        cls,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        revision: str | None = None,
+        start_token_id: int | None = None,
+    ) -> Subject:
+        """A model that is in memory, as a subject; nothing about it is changed.
+
+        Args:
+            model: a `transformers` causal language model, on its device and in evaluation mode.
+            tokenizer: its fast tokenizer.
+            name: what its features are called by; at most one `/`, inside it.
+            revision: what tells these weights from others; by default the hub's commit, if known.
+            start_token_id: read before every text; by default the tokenizer's first token, else its
+                end-of-text token, else those of the model's configuration.
+
+        Raises:
+            ConfigError: if the model is in training mode, is not decoder-only, or if there is no
+                start token.
+        """
+        if model.training:
+            raise ConfigError(f"{name} is in training mode, with dropout: call model.eval() first")
+        found = architecture_of(model)
+        special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        weight = model.get_input_embeddings().weight
+        start = _start_token(model, tokenizer) if start_token_id is None else start_token_id
+        if start is None:
+            raise ConfigError(
+                f"neither the tokenizer nor the configuration of {name} has a start token or an "
+                "end-of-text token; give one: Subject.of(..., start_token_id=...)"
+            )
+        return cls(
+            name=name,
+            model=model,
+            tokenizer=tokenizer,
+            device=str(weight.device),
+            dtype=str(weight.dtype).removeprefix("torch."),
+            n_layers=len(found.blocks),
+            d_model=found.d_model,
+            d_mlp=found.d_mlp(),
+            revision=revision or str(getattr(model.config, "_commit_hash", None) or "unknown"),
+            start_token_id=start,
+            left_out_ids=frozenset(special | set(tokenizer.all_special_ids)),
+            architecture=found,
+        )
+
+    @property
+    def max_ctx(self) -> int | None:
+        """Most tokens it can read at once, start token counted; None if nothing limits it."""
+        return self.architecture.max_ctx
+
+    @property
+    def body(self) -> Any:
+        """The part of the model that is run for reading: all but the language-model head."""
+        return self.architecture.body
 
     def sites(self) -> list[str]:
-        """The names of all sites that can be read, layer by layer."""
-        return [f"layers.{layer}.{part}" for layer in range(self.n_layers) for part in _PARTS]
+        """Our names of all sites that can be read, layer by layer; module paths come on top."""
+        return [str(site) for site in self.architecture.layer_sites()]
 
     def resolve(self, site: str) -> Place:
-        """Where `site` is.
+        """Where `site` is: our name, TransformerLens's, or a module path (see `glossator.sites`).
+
+        A module of unknown width is measured by a forward pass over a few tokens, once.
 
         Raises:
             ConfigError: for a site this model does not have; names the near ones.
         """
-        match = re.fullmatch(r"layers\.(\d+)\.(.+)", site)
-        if match is None or match[2] not in _PARTS or int(match[1]) >= self.n_layers:
-            known = self.sites()
-            hint = nearest(site, known).partition("(did you mean")[2].rstrip("?)").strip()
-            raise ConfigError(
-                f"{self.name} has no site {site!r}"
-                + (f" (did you mean {hint}?)" if hint else "")
-                + f"; there are layers.0 to layers.{self.n_layers - 1}, each with "
-                + ", ".join(_PARTS)
-            )
-        block = _blocks(self.model)[int(match[1])]
-        part = _PARTS[match[2]]
-        width = self.d_mlp if part.width == "d_mlp" else self.d_model
-        return Place(site, part.module(block), part.side, width)
+        spot = self._spot(site)
+        if spot.part == "attn.heads":
+            heads = self._head_norms(spot)
+            return Place(spot.site, spot.module, spot.side, self.architecture.n_heads, heads)
+        widths = linear_widths(spot.module)
+        if widths is not None:
+            width = widths[0 if spot.side == "input" else 1]
+        elif spot.part is not None:
+            width = self.d_model
+        else:
+            width = self._probed(spot)
+        return Place(spot.site, spot.module, spot.side, width)
 
     def expand(self, sites: str | Sequence[str]) -> list[str]:
-        """`sites` with `layers.*.` replaced by every layer, each name checked, none twice.
+        """The canonical names of `sites`, each checked, none twice.
+
+        `layers.*.` means every layer that has the part: in a model that has neurons in some layers
+        and routed experts in others, the former.
 
         Raises:
-            ConfigError: for a site this model does not have; names the near ones.
+            ConfigError: for a site that this model does not have, or has in no layer; names the
+                near ones.
         """
-        named = [sites] if isinstance(sites, str) else list(sites)
-        found: dict[str, None] = {}
-        for site in named:
-            layers = range(self.n_layers) if site.startswith("layers.*.") else (0,)
-            for layer in layers:
-                name = site.replace("layers.*.", f"layers.{layer}.", 1)
-                self.resolve(name)
-                found[name] = None
-        return list(found)
+        return list(dict.fromkeys(self.named(sites).values()))
+
+    def named(self, sites: str | Sequence[str]) -> dict[str, str]:
+        """From each of `sites` as it was asked for, a star as every layer, to its canonical name.
+
+        Raises:
+            ConfigError: as `expand`.
+        """
+        found: dict[str, str] = {}
+        for site in [sites] if isinstance(sites, str) else sites:
+            errors: list[ConfigError] = []
+            choices = in_every_layer(site, self.n_layers) or [site]
+            for choice in choices:
+                try:
+                    canonical = self._spot(choice).site
+                except ConfigError as error:
+                    errors.append(error)
+                else:
+                    found[site if choice == site else canonical] = canonical
+            if len(errors) == len(choices):
+                raise errors[0]
+        return found
+
+    def scan(
+        self, token_ids: Sequence[Sequence[int]], sites: str | Sequence[str], see: See
+    ) -> None:
+        """Hands over activations of texts site by site, as one forward pass reaches them.
+
+        The start token is put before each text and left out of what is seen. Shorter texts are
+        padded on the right, which no token before the padding can see. The pass ends after the last
+        site; the language-model head is not run, and nothing is held afterwards.
+
+        Args:
+            token_ids: shape (batch, any length from 1), without a start token.
+            sites: names, `layers.*` allowed.
+            see: called once for each site, in the order the pass comes to them, with its canonical
+                name and its activations, shape (batch, ctx, width), on the subject's device and in
+                its dtype, ctx being the longest text; what stands in the padding means nothing.
+                They are a view of the model's own tensor (one of inference mode), which the model
+                may go on to change: whoever keeps them copies them, and nobody writes to them.
+                `see` runs without gradients; what it computes is ordinary tensors.
+
+        Raises:
+            ConfigError: for an unknown site, no text, a text without a token or longer than the
+                model's context, or a token that is not in its vocabulary.
+        """
+        places = [self.resolve(name) for name in self.expand(sites)]
+        ids = self._padded(token_ids)  # (batch, 1 + ctx)
+
+        def show(site: str, acts: Tensor) -> None:
+            # what `see` makes of them is then an ordinary tensor, which can be added to later
+            with torch.inference_mode(mode=False), torch.no_grad():
+                see(site, acts)
+
+        # No mask: attention is causal and the padding is on the right. Without one, the model takes
+        # the fastest attention there is.
+        with watching(self.body, places, show, skip=1), torch.inference_mode():
+            self.body(input_ids=ids.to(self.device), use_cache=False)
 
     def read(
         self, token_ids: Sequence[Sequence[int]], sites: str | Sequence[str]
     ) -> dict[str, Tensor]:
         """Activations of texts at `sites`, stopping after the last site that is reached.
 
-        The start token is put before each text and left out of the result. Shorter texts are
-        padded on the right, which no token before the padding can see.
+        As `scan`, which holds one site at a time where this holds them all.
 
         Args:
             token_ids: shape (batch, any length from 1), without a start token.
             sites: names, `layers.*` allowed.
 
         Returns:
-            For each site a tensor of shape (batch, ctx, width), on the subject's device and in its
-            dtype, ctx being the longest text; what stands in the padding means nothing.
+            For each site, by the name that it was asked for (by its canonical one where that was a
+            star), a tensor of shape (batch, ctx, width), on the subject's device and in its dtype,
+            ctx being the longest text; what stands in the padding means nothing.
 
         Raises:
-            ConfigError: for an unknown site, no text, or a text without a token.
+            ConfigError: as `scan`.
         """
-        if not token_ids or not all(token_ids):
+        kept: dict[str, Tensor] = {}
+
+        def keep(site: str, acts: Tensor) -> None:
+            kept[site] = acts.clone()  # the model may go on to change its own
+
+        named = self.named(sites)
+        self.scan(token_ids, list(named.values()), keep)
+        return {asked: kept[site] for asked, site in named.items()}  # each (batch, ctx, width)
+
+    def _padded(self, token_ids: Sequence[Sequence[int]]) -> Tensor:
+        """The texts as one tensor, shape (batch, 1 + ctx), each after a start token."""
+        if not token_ids or not all(len(text) for text in token_ids):
             raise ConfigError("reading takes at least one text, each with at least one token")
-        names = self.expand(sites)
         longest = max(map(len, token_ids))
-        shape = (len(token_ids), 1 + longest)
-        ids = torch.full(shape, self.start_token_id, dtype=torch.long)
-        mask = torch.zeros(shape, dtype=torch.long)
-        for row, text in enumerate(token_ids):
-            ids[row, 1 : 1 + len(text)] = torch.tensor(list(text))
-            mask[row, : 1 + len(text)] = 1
-        # without the language-model head, which costs a fifth and is not needed
-        with recording(self, names, stop=True) as kept, torch.inference_mode(), suppress(_Stop):
-            self.model.base_model(
-                input_ids=ids.to(self.device), attention_mask=mask.to(self.device), use_cache=False
-            )
-        return {name: kept[name][:, 1:] for name in names}  # each (batch, ctx, width)
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A part of a layer that is a site."""
-
-    paths: tuple[str, ...]
-    """Modules it may be at inside the layer: Llama and its like, GPT-NeoX, GPT-2, Phi, OPT."""
-    side: Literal["input", "output"]
-    width: Literal["d_mlp", "d_model"] = "d_model"
-
-    def module(self, block: nn.Module) -> nn.Module:
-        """The module in this layer that is hooked."""
-        for path in self.paths:
-            found: Any = block
-            for name in filter(None, path.split(".")):
-                found = getattr(found, name, None)
-            if isinstance(found, nn.Module):
-                return found
-        raise ConfigError(
-            f"a {type(block).__name__} has none of the modules {', '.join(self.paths)}: "
-            "this kind of model cannot be read yet"
-        )
-
-
-_NEURONS = _Part(
-    ("mlp.down_proj", "mlp.dense_4h_to_h", "mlp.c_proj", "mlp.fc2", "fc2"), "input", "d_mlp"
-)
-_PARTS: Mapping[str, _Part] = MappingProxyType(
-    {
-        "mlp.neurons": _NEURONS,
-        "mlp.out": _Part(("mlp", "fc2"), "output"),
-        "attn.out": _Part(("self_attn", "attention", "attn"), "output"),
-        "resid_pre": _Part(("",), "input"),
-        "resid_post": _Part(("",), "output"),
-    }
-)
-
-
-class _Stop(Exception):
-    """Ends a forward pass once every wanted site is recorded; never leaves this module."""
-
-
-@contextmanager
-def recording(
-    subject: Subject, sites: str | Sequence[str], *, stop: bool = False
-) -> Iterator[dict[str, Tensor]]:
-    """Keeps what passes through `sites` while the block runs.
-
-    Yields a dictionary that holds, after each forward pass, every site's activations of that pass,
-    shape (batch, ctx, width). The hooks are gone when the block is left, however it is left.
-
-    Args:
-        subject: the model.
-        sites: names, `layers.*` allowed.
-        stop: end each forward pass, by a private exception, when the last site has been reached.
-
-    Raises:
-        ConfigError: for an unknown site.
-    """
-    places = [subject.resolve(name) for name in subject.expand(sites)]
-    kept: dict[str, Tensor] = {}
-    seen: set[str] = set()
-
-    def keep(place: Place) -> Edit:
-        def see(acts: Tensor) -> Tensor:
-            kept[place.site] = acts.detach()
-            seen.add(place.site)
-            if len(seen) == len(places):
-                seen.clear()
-                if stop:
-                    raise _Stop
-            return acts
-
-        return see
-
-    with _hooked([(place, keep(place)) for place in places]):
-        yield kept
-
-
-@contextmanager
-def intervening(subject: Subject, site: str, edit: Edit) -> Iterator[None]:
-    """Lets `edit` change the activations at `site` in every forward pass of the block.
-
-    The hook is gone when the block is left, however it is left.
-
-    Raises:
-        ConfigError: for an unknown site; during a pass, if `edit` changes the shape.
-    """
-    place = subject.resolve(site)
-
-    def change(acts: Tensor) -> Tensor:
-        changed = edit(acts)
-        if changed.shape != acts.shape:
+        if self.max_ctx is not None and 1 + longest > self.max_ctx:
             raise ConfigError(
-                f"the edit of {site} turned shape {tuple(acts.shape)} into {tuple(changed.shape)}"
+                f"a text of {longest} tokens is {1 + longest} with the start token, but "
+                f"{self.name} reads at most {self.max_ctx}: cut texts to {self.max_ctx - 1} (--ctx)"
             )
-        return changed.to(acts.dtype)
+        start = self.start_token_id
+        ids = torch.tensor([[start, *text, *[start] * (longest - len(text))] for text in token_ids])
+        known = self.model.get_input_embeddings().num_embeddings
+        if int(ids.min()) < 0 or int(ids.max()) >= known:
+            raise ConfigError(
+                f"a token is numbered {int(ids.max())}, or below 0, but {self.name} knows "
+                f"0 to {known - 1}; use the model's own tokenizer"
+            )
+        return ids
 
-    with _hooked([(place, change)]):
-        yield
+    def _spot(self, site: str) -> Spot:
+        return self.architecture.spot(parse_site(site))
 
+    def _head_norms(self, spot: Spot) -> HeadNorms:
+        weight = linear_weight(spot.module)
+        known = self._measured.get(spot.site)
+        if not (isinstance(known, HeadNorms) and known.is_of(weight)):
+            known = HeadNorms(weight, self.architecture.n_heads)
+            self._measured[spot.site] = known
+        return known
 
-@contextmanager
-def _hooked(edits: Sequence[tuple[Place, Edit]]) -> Iterator[None]:
-    """Runs each edit on what passes its place."""
-    handles = []
-    try:
-        for place, edit in edits:
-            if place.side == "input":
-                hook = _before(edit)
-                handles.append(place.module.register_forward_pre_hook(hook, with_kwargs=True))
-            else:
-                handles.append(place.module.register_forward_hook(_after(edit)))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _before(edit: Edit) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]:
-    def hook(
-        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if args:
-            return (edit(args[0]), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": edit(kwargs["hidden_states"])}
-
-    return hook
-
-
-def _after(edit: Edit) -> Callable[..., Any]:
-    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        if isinstance(output, tuple):
-            return (edit(output[0]), *output[1:])
-        return edit(output)
-
-    return hook
+    def _probed(self, spot: Spot) -> int:
+        """The width of a module that does not say it: what passes there in a small forward pass."""
+        if spot.site not in self._measured:
+            widths: list[int] = []
+            place = Place(spot.site, spot.module, spot.side, width=0)
+            # two texts of three tokens, so that no axis is taken for another
+            ids = torch.full((2, 3), self.start_token_id, device=self.device)
+            with (
+                watching(self.body, [place], lambda _, acts: widths.append(acts.shape[-1])),
+                torch.no_grad(),
+            ):
+                self.body(input_ids=ids, use_cache=False)
+            self._measured[spot.site] = widths[0]
+        width: int = self._measured[spot.site]
+        return width
 
 
-def _blocks(model: Any) -> nn.ModuleList:
-    """The model's layers, in order."""
-    base = model.base_model
-    for path in ("layers", "h", "decoder.layers"):
-        found: Any = base
-        for name in path.split("."):
-            found = getattr(found, name, None)
-        if isinstance(found, nn.ModuleList):
-            return found
-    raise ConfigError(f"no layers found in a {type(model).__name__}: it is not Llama-like")
+def _start_token(model: Any, tokenizer: Any) -> int | None:
+    """The first token of a text by the tokenizer, else by the configuration, else end-of-text."""
+    config = model.config.get_text_config(decoder=True)
+    for owner in (tokenizer, config):
+        for name in ("bos_token_id", "eos_token_id"):
+            found = getattr(owner, name, None)
+            found = found[0] if isinstance(found, list) and found else found
+            if isinstance(found, int):
+                return found
+    return None
 
 
 def load_subject(
@@ -311,7 +338,7 @@ def load_subject(
         offline: never try the network.
 
     Raises:
-        ConfigError: if there is no such model, device or dtype, or the model is not Llama-like.
+        ConfigError: if there is no such model, device or dtype, or the model has an encoder.
         AssetError: if the weights cannot be had, or are pickled.
     """
     where = pick_device(device)
@@ -320,7 +347,7 @@ def load_subject(
         file = Path(name.removeprefix("gguf:")).expanduser()
         if not file.is_file():
             raise ConfigError(f"there is no GGUF file at {file}")
-        return _loaded(file.stem, str(file.parent), where, kind, _digest([file]), gguf=file.name)
+        return _loaded(file.stem, str(file.parent), where, kind, digest_of([file]), gguf=file.name)
     if name in BUNDLED:
         from glossator.assets import ASSETS, model_folder
 
@@ -328,7 +355,7 @@ def load_subject(
     elif Path(name).expanduser().is_dir():
         folder = Path(name).expanduser().resolve()
     elif re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
-        if offline or not _hub_answers():
+        if offline or not hub_answers():
             return _from_hub(name, where, kind, offline=True)
         return _from_hub(name, where, kind, offline=False)
     else:
@@ -342,8 +369,8 @@ def load_subject(
             f"{folder} holds no model: it needs config.json, tokenizer.json and *.safetensors "
             "(pickled weights, .bin or .pt, are not read; convert them first)"
         )
-    return _loaded(folder.name if name not in BUNDLED else name, str(folder), where, kind,
-                   _digest(weights))  # fmt: skip
+    known = name if name in BUNDLED else folder.name
+    return _loaded(known, str(folder), where, kind, digest_of(weights))
 
 
 def _from_hub(name: str, device: str, dtype: torch.dtype, offline: bool) -> Subject:
@@ -368,72 +395,7 @@ def _loaded(
     gguf: str | None = None,
     local_only: bool = True,
 ) -> Subject:
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    place: dict[str, Any] = {"local_files_only": local_only}
-    if gguf:
-        place["gguf_file"] = gguf
-    how: dict[str, Any] = {"quantization_config": GgufConfig(dequantize=True)} if gguf else {}
-    try:
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(source, **place)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                source, dtype=dtype, use_safetensors=True, **place, **how
-            )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        first = str(error).strip().partition("\n")[0]
-        raise AssetError(f"the model {source} could not be loaded: {first}") from error
-    model.to(device).eval()
-    start = tokenizer.bos_token_id
-    if start is None:
-        start = tokenizer.eos_token_id
-    if start is None:
-        raise ConfigError(f"the tokenizer of {name} has neither a start nor an end-of-text token")
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    blocks = _blocks(model)
-    return Subject(
-        name=name,
-        model=model,
-        tokenizer=tokenizer,
-        device=device,
-        dtype=str(dtype).removeprefix("torch."),
-        n_layers=len(blocks),
-        d_model=int(model.config.hidden_size),
-        d_mlp=_fan_in(_NEURONS.module(blocks[0])),
-        revision=revision or str(getattr(model.config, "_commit_hash", None) or "unknown"),
-        start_token_id=int(start),
-        left_out_ids=frozenset(special | set(tokenizer.all_special_ids)),
-    )
-
-
-def _fan_in(linear: nn.Module) -> int:
-    """How many inputs a linear layer has; GPT-2 keeps its weight the other way round."""
-    width: Any = getattr(linear, "in_features", None)
-    if width is None:
-        weight: Any = linear.weight
-        width = weight.shape[0]
-    return int(width)
-
-
-def _digest(files: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()[:16]
-
-
-def _hub_answers() -> bool:
-    """Whether the hub can be reached at all; its own client would try for half a minute."""
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
-        return False
-    try:
-        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=5).close()  # noqa: S310
-    except urllib.error.HTTPError:
-        return True
-    except (OSError, ValueError):
-        return False
-    return True
+    model, tokenizer = load_pair(source, dtype, gguf=gguf, local_only=local_only)
+    model.to(device)
+    subject = Subject.of(model, tokenizer, name=name, revision=revision)
+    return replace(subject, device=device)  # as it was asked for: "cuda", not "cuda:0"

@@ -4,7 +4,9 @@ Columns have one type each, also where a table is empty: texts are `string`, num
 missing are `float64` with NaN or `Int64` with NA, times are UTC. All tables begin with what names
 the row. `TYPES` lists every column.
 
-- **features**: one row for each feature and collection.
+- **features**: one row for each record: for each feature and collection with text to show.
+- **collected**: one row for each feature and collection, with a record or without. `evidence` is
+  what the tests for its kind measured, as JSON.
 - **explanations**: one row for each explanation, or for an abstention and its reason.
 - **scores**: one row for each score, beside its feature and the explanation it judges. `q` is the
   Benjamini-Hochberg value of `p` among the p values of the same run and scorer, worked out when
@@ -57,6 +59,20 @@ TYPES: dict[str, dict[str, str]] = {
         "mean": "float64",
         "std": "float64",
         "n_tokens": "int64",
+    },
+    "collected": {
+        "collection": "string",
+        **_FEATURE,
+        "kind": "string",
+        "density": "float64",
+        "threshold": "float64",
+        "peak": "float64",
+        "lowest": "float64",
+        "mean": "float64",
+        "std": "float64",
+        "n_tokens": "int64",
+        "n_windows": "Int64",
+        "evidence": "string",
     },
     "explanations": {
         "run": "string",
@@ -150,6 +166,24 @@ def features(connection: Connection, run: str | None) -> DataFrame:
         own = select(schema.runs.c.collection).where(schema.runs.c.id == run)
         query = query.where(kept.collection == own.scalar_subquery())
     return _frame("features", connection.execute(query).all())
+
+
+def collected(connection: Connection, collection: str | None) -> DataFrame:
+    """The summaries of all that was collected; of one `collection`, if it is named."""
+    kept = schema.summaries.c
+    query = (
+        select(
+            kept.collection,
+            *_of_feature(),
+            *(kept.kind, kept.density, kept.threshold, kept.peak, kept.lowest, kept.mean),
+            *(kept.std, kept.n_tokens, kept.n_windows, kept.evidence),
+        )
+        .join(schema.features)
+        .order_by(kept.collection, kept.feature)
+    )
+    if collection is not None:
+        query = query.where(kept.collection == collection)
+    return _frame("collected", connection.execute(query).all())
 
 
 def explanations(connection: Connection, run: str | None) -> DataFrame:

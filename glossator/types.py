@@ -182,6 +182,8 @@ class Kind(StrEnum):
     NGRAM = "n-gram"
     POSITIONAL = "positional"
     DENSE = "dense"
+    SUPPRESSING = "suppressing"
+    """A token or n-gram feature whose output lowers the logits of the tokens it fires on."""
     OTHER = "other"
 
 
@@ -321,6 +323,8 @@ class FeatureRecord(_Jsonable):
     """Shape (n_bins,): tokens in each bin."""
     provenance: Mapping[str, str] = field(default_factory=dict)
     """What was read and how: model revision, hook, dtype, tokenizer, corpus, seed, ctx, window."""
+    kind_evidence: Mapping[str, float] = field(default_factory=dict)
+    """What the tests for `kind` measured, by name; `glossator.datasets.kinds` says what is what."""
 
     def __post_init__(self) -> None:
         for split, pool in ((self.train, Pool.TRAIN), (self.dev, Pool.DEV), (self.test, Pool.TEST)):
@@ -342,6 +346,56 @@ class FeatureRecord(_Jsonable):
     def split(self, pool: Pool) -> Split:
         """The split of `pool`."""
         return {Pool.TRAIN: self.train, Pool.DEV: self.dev, Pool.TEST: self.test}[pool]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSummary(_Jsonable):
+    """What is kept of every feature that was collected, those without a record among them."""
+
+    feature: FeatureId
+    kind: Kind
+    density: float
+    """Share of tokens above the threshold, over all pools, in [0, 1]."""
+    threshold: float
+    """Firing means above this, raw units."""
+    peak: float
+    """Strongest activation seen in any pool, raw units."""
+    mean: float
+    """Mean activation over tokens, raw units."""
+    std: float
+    """Standard deviation over tokens, raw units."""
+    n_tokens: int
+    """Tokens read, over all pools."""
+    lowest: float | None = None
+    """Least activation seen in any pool, raw units; None where it was not kept."""
+    n_windows: int | None = None
+    """Windows read, over all pools; None where they were not counted."""
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    """What the tests for `kind` measured, by name."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.density <= 1:
+            raise ValueError(f"a density is a share between 0 and 1, not {self.density}")
+        numbers = (self.threshold, self.peak, self.mean, self.std, self.lowest or 0.0)
+        if not all(map(math.isfinite, (*numbers, *self.evidence.values()))):
+            raise ValueError("a summary holds finite numbers")
+
+    @classmethod
+    def of(cls, record: FeatureRecord) -> Self:
+        """What `record` says of its feature as a whole."""
+        strata = [stratum for pool in Pool for stratum in record.split(pool).strata]
+        return cls(
+            feature=record.feature,
+            kind=record.kind,
+            density=record.density,
+            threshold=record.threshold,
+            peak=record.peak,
+            mean=record.mean,
+            std=record.std,
+            n_tokens=record.n_tokens,
+            n_windows=sum(stratum.population for stratum in strata) if strata else None,
+            evidence=dict(record.kind_evidence),
+        )
 
 
 @dataclass(frozen=True, slots=True)

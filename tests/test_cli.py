@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -35,6 +36,7 @@ from glossator.types import (
     Explanation,
     FeatureId,
     FeatureRecord,
+    FeatureSummary,
     Kind,
     Measure,
     Pool,
@@ -363,6 +365,103 @@ def test_an_unknown_name_is_answered_with_the_near_ones(
     command: Command, planted: Path, arguments: list[str], told: str
 ) -> None:
     done = command(*arguments, folder=planted)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+NEURONS = "layers.10.mlp.neurons"
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store whose run has summaries of four features, and no explanation."""
+    folder = tmp_path_factory.mktemp("collected")
+    plain = FeatureSummary.of(record_of(FIRST))
+    place = {"position_information": 0.31, "position_p": 1e-20, "token_share": 0.1}
+    more: list[tuple[FeatureId, dict[str, Any]]] = [
+        (FeatureId("m", NEURONS, 2), {"kind": Kind.POSITIONAL, "peak": 3.0, "evidence": place}),
+        (FeatureId("m", "layers.9.mlp.neurons", 2), {"density": 0.25, "kind": Kind.DENSE}),
+        (FeatureId("m", NEURONS, 1), {"kind": Kind.SUPPRESSING, "evidence": {"suppression_z": -5}}),
+        (FeatureId("m", NEURONS, 0), {"kind": Kind.DEAD, "density": 0.0, "peak": 0.0}),
+    ]
+    with open_store(f"sqlite:///{folder}/glossator.db") as store:
+        run = store.begin_run(RunConfig())
+        rows = [dataclasses.replace(plain, feature=feature, **new) for feature, new in more]
+        store.put_summaries(run.collection, rows)
+    return folder
+
+
+def test_list_keeps_the_results_of_a_kind(command: Command, planted: Path) -> None:
+    assert len(command.document("list", "--kind", "token", folder=planted)["results"]) == 3
+    assert command.document("list", "--kind", "positional", folder=planted)["results"] == []
+
+
+def test_list_shows_what_was_collected_and_why_it_is_of_its_kind(
+    command: Command, collected: Path
+) -> None:
+    done = command("list", "--collected", folder=collected)
+    assert done.returncode == 0
+    row = next(line for line in done.stdout.splitlines() if f"{NEURONS}/2" in line)
+    for shown in ("positional", "1.000%", "3.00", "position_information 0.31, position_p 1e-20"):
+        assert shown in row
+    assert "suppression_z -5" in done.stdout
+    assert "4 features collected: 1 dead, 1 positional, 1 dense, 1 suppressing" in done.stderr
+    short = command("list", "--collected", "--limit", "3", folder=collected)
+    assert "3 of them are shown" in short.stderr
+
+
+def test_list_filters_sorts_and_cuts_what_was_collected(command: Command, collected: Path) -> None:
+    def found(*arguments: str) -> list[str]:
+        rows = command.document("list", "--collected", *arguments, folder=collected)["collected"]
+        return [
+            row["feature"].removeprefix("m//layers.").replace(".mlp.neurons", "") for row in rows
+        ]
+
+    assert found() == ["10/2", "9/2", "10/1", "10/0"]
+    assert found("--kind", "positional") == ["10/2"]
+    assert found("--kind", "dead", "--kind", "dense") == ["9/2", "10/0"]
+    assert found("--sort", "feature") == ["9/2", "10/0", "10/1", "10/2"]
+    assert found("--sort", "kind") == ["10/0", "9/2", "10/2", "10/1"]
+    assert found("--sort", "-density", "--limit", "1") == ["9/2"]
+    assert found("--sort", "peak", "--limit", "2") == ["10/0", "10/2"]
+    assert found("--feature", "neurons/2") == ["10/2", "9/2"]
+
+
+def test_a_run_without_explanations_is_listed_by_what_it_collected(
+    command: Command, collected: Path
+) -> None:
+    document = command.document("list", folder=collected)
+    assert document["results"] == []
+    first = document["collected"][0]
+    assert (first["feature"], first["kind"], first["n_tokens"]) == (
+        *(f"m//{NEURONS}/2", "positional"),
+        1000,
+    )
+    assert first["evidence"]["position_p"] == 1e-20
+    assert "4 features collected" in command("list", folder=collected).stderr
+
+
+def test_what_was_collected_is_listed_beside_explanations_when_asked_for(
+    command: Command, planted: Path
+) -> None:
+    document = command.document("list", "--collected", folder=planted)
+    assert [row["feature"] for row in document["collected"]] == [str(FIRST), str(SECOND)]
+    assert "results" not in document
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--kind", "tokens"], "there are: dead, token, n-gram, positional, dense, suppressing"),
+        (["--collected", "--sort", "simulation"], "density"),
+        (["--collected", "--scorer", "simulation"], "not --collected"),
+    ],
+)
+def test_what_list_cannot_do_with_what_was_collected_is_told(
+    command: Command, collected: Path, arguments: list[str], told: str
+) -> None:
+    done = command("list", *arguments, folder=collected)
     assert done.returncode == 2
     assert told in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,13 +16,14 @@ from glossator.datasets.collect import (
     collect,
     collect_features,
     densities,
-    reduce_pools,
 )
-from glossator.datasets.collect import Reading as CollectReading
 from glossator.datasets.corpora import Corpus
+from glossator.datasets.digest import digest_of
+from glossator.datasets.readings import Reading
 from glossator.datasets.reducers import (
     N_BINS,
     NO_WINDOW,
+    Kept,
     LargestValues,
     PoolReducer,
     WindowBatch,
@@ -37,7 +39,9 @@ from glossator.types import FeatureId, Pool
 from tests.tiny_llama import save_tiny_llama, some_texts
 
 SITE = "layers.1.mlp.neurons"
-FEATURES = [FeatureId("m", "s", i) for i in range(3)]
+FEATURES = [FeatureId("m", "s", i) for i in range(3)] + [FeatureId("m", "s", 1, negative=True)]
+ROWS = torch.tensor([[0, -1], [1, 3], [2, -1]], dtype=torch.int32)
+LIMITS = (0.0, 0.5, 9.0, 0.5)
 KEYS = feature_keys(FEATURES, seed=0)
 WINDOW = 5
 
@@ -53,9 +57,17 @@ def corpus() -> Corpus:
     return Corpus.of(some_texts(60))
 
 
-def reducer() -> PoolReducer:
-    limits = torch.tensor([0.0, 0.5, 9.0])
-    return PoolReducer(limits, KEYS, window=WINDOW, n_top=3, n_firing=4, n_silent=3)
+def reducer(compiled: bool = True) -> PoolReducer:
+    kept = Kept(window=WINDOW, n_top=3, n_firing=4, n_silent=3, n_positions=4)
+    return PoolReducer(torch.tensor(LIMITS), KEYS, ROWS, kept, compiled=compiled)
+
+
+def batch_of(acts: torch.Tensor, lengths: torch.Tensor, ids: torch.Tensor) -> WindowBatch:
+    n, window, width = acts.shape
+    bins = (torch.arange(window) + ids[:, None]) % 4
+    return WindowBatch(
+        acts.reshape(-1, width), torch.arange(n) * window, lengths, ids, bins.short().contiguous()
+    )
 
 
 def random_batch(n: int, seed: int, ties: bool = False) -> WindowBatch:
@@ -63,18 +75,25 @@ def random_batch(n: int, seed: int, ties: bool = False) -> WindowBatch:
     acts = torch.randn((n, WINDOW, 3), generator=chance)
     acts = acts.round() if ties else acts
     lengths = torch.randint(1, WINDOW + 1, (n,), generator=chance)
-    acts[torch.arange(WINDOW) >= lengths[:, None]] = 0
-    return WindowBatch(torch.arange(n) * 7 + 3, lengths, acts)
+    return batch_of(acts, lengths, torch.arange(n) * 7 + 3)
 
 
 def part(batch: WindowBatch, rows: torch.Tensor) -> WindowBatch:
-    return WindowBatch(batch.ids[rows], batch.lengths[rows], batch.acts[rows])
+    return WindowBatch(
+        batch.lines, batch.first[rows], batch.lengths[rows], batch.ids[rows], batch.bins[rows]
+    )
 
 
 @settings(max_examples=40, deadline=None)
-@given(n=st.integers(1, 60), seed=st.integers(0, 999), ties=st.booleans(), data=st.data())
+@given(
+    n=st.integers(1, 60),
+    seed=st.integers(0, 999),
+    ties=st.booleans(),
+    compiled=st.booleans(),
+    data=st.data(),
+)
 def test_any_order_of_batches_and_merges_gives_the_same_to_the_bit(
-    n: int, seed: int, ties: bool, data: st.DataObject
+    n: int, seed: int, ties: bool, compiled: bool, data: st.DataObject
 ) -> None:
     batch = random_batch(n, seed, ties)
     at_once = reducer()
@@ -84,7 +103,7 @@ def test_any_order_of_batches_and_merges_gives_the_same_to_the_bit(
     shards = []
     for start, stop in itertools.pairwise([0, *cuts, n]):
         if start < stop:
-            shards.append(reducer())
+            shards.append(reducer(compiled))
             middle = (start + stop) // 2
             for rows in (order[start:middle], order[middle:stop]):
                 if len(rows):
@@ -92,24 +111,33 @@ def test_any_order_of_batches_and_merges_gives_the_same_to_the_bit(
     merged = reducer()
     for shard in shards:
         merged.merge(shard)
+    found = merged.state()
     for name, tensor in at_once.state().items():
-        assert torch.equal(tensor, merged.state()[name]), name
+        assert torch.equal(tensor, found[name]), name
 
 
 @settings(max_examples=40, deadline=None)
-@given(n=st.integers(1, 60), seed=st.integers(0, 999), ties=st.booleans())
-def test_the_reducer_agrees_with_everything_held_in_memory(n: int, seed: int, ties: bool) -> None:
+@given(n=st.integers(1, 60), seed=st.integers(0, 999), ties=st.booleans(), compiled=st.booleans())
+def test_the_reducer_agrees_with_everything_held_in_memory(
+    n: int, seed: int, ties: bool, compiled: bool
+) -> None:
     batch = random_batch(n, seed, ties)
-    kept = reducer()
+    kept = reducer(compiled)
     for rows in torch.split(torch.arange(n), 7):
         kept.update(part(batch, rows))
+    kept.state()  # puts the windows in order
     chance = priorities(KEYS, batch.ids)
-    for f, threshold in enumerate([0.0, 0.5, 9.0]):
+    ids = batch.ids.tolist()
+    for f, (feature, threshold) in enumerate(zip(FEATURES, LIMITS, strict=True)):
+        sign = -1 if feature.negative else 1
         texts = [
-            batch.acts[i, : int(batch.lengths[i]), f].numpy().astype(np.float64) for i in range(n)
-        ]
+            sign
+            * batch.lines[
+                i * WINDOW : i * WINDOW + int(batch.lengths[i]), feature.index
+            ].numpy().astype(np.float64)
+            for i in range(n)
+        ]  # fmt: skip
         values = np.concatenate(texts)
-        ids = batch.ids.tolist()
         fires = [i for i in range(n) if texts[i].max() > threshold]
         silent = [i for i in range(n) if texts[i].max() <= threshold]
         top = sorted(fires, key=lambda i: (-texts[i].max(), ids[i]))[:3]
@@ -120,21 +148,34 @@ def test_the_reducer_agrees_with_everything_held_in_memory(n: int, seed: int, ti
                 ids[i] for i in wanted
             ]
             for slot, i in enumerate(wanted):
-                assert torch.equal(windows.acts[f, slot], batch.acts[i, :, f])
+                padded = np.zeros(WINDOW)
+                padded[: len(texts[i])] = texts[i]
+                assert np.array_equal(windows.acts[f, slot].numpy(), padded)
+                if windows is not kept.silent:
+                    assert int(windows.ats[f, slot]) == texts[i].argmax()
+        assert [float(x) for x in kept.firing.peaks[f, : len(drawn)]] == [
+            texts[i].max() for i in drawn
+        ]
         assert kept.firing_windows[f] == len(fires)
         assert kept.firing_tokens[f] == (values > threshold).sum()
+        places = np.concatenate([batch.bins[i, : len(texts[i])].numpy() for i in range(n)])
+        assert kept.positions.tolist() == np.bincount(places, minlength=4).tolist()
+        assert (
+            kept.firing_positions[f].tolist()
+            == np.bincount(places[values > threshold], minlength=4).tolist()
+        )
         assert kept.n_tokens == len(values)
-        assert kept.highest[f] == values.max()
-        assert kept.lowest[f] == values.min()
+        assert kept.extremes(f) == (values.min(), values.max())
         total, squares = kept.moments(f)
         assert total == pytest.approx(values.sum(), abs=1e-4)
         assert squares == pytest.approx((values**2).sum(), rel=1e-5)
         edges = [-np.inf, *histogram_edges(), np.inf]
-        assert kept.histogram[f].sum() == len(values)
+        counts = kept.counts_by_bin(f)
+        assert counts.sum() == len(values)
         middle = N_BINS // 2
-        for sign, bins in ((1, kept.histogram[f, middle + 1 :]), (-1, kept.histogram[f, :middle])):
-            counted = np.histogram(sign * values, bins=edges[middle + 1 :])[0]
-            assert bins.tolist()[::sign] == counted.tolist()
+        for side, bins in ((1, counts[middle + 1 :]), (-1, counts[:middle])):
+            counted = np.histogram(side * values, bins=edges[middle + 1 :])[0]
+            assert bins.tolist()[::side] == counted.tolist()
 
 
 def test_what_is_kept_does_not_grow_with_the_number_of_windows() -> None:
@@ -153,17 +194,17 @@ def test_memory_while_collecting_does_not_grow_with_the_number_of_tokens() -> No
 
     def stream(n: int) -> Iterator[Chunk]:
         for number in range(n):
+            if number % 100 == 0:
+                gc.collect()  # dropped tensors leave a few bytes each until then
             pool = list(Pool)[number % 3]
             yield Chunk(f"{number:016x}", pool, number, 0, tuple(range(64)), ("a",) * 64, True)
 
     def peak(n: int) -> int:
-        reading = CollectReading(
-            features=tuple(FEATURES),
-            chunks=lambda: stream(n),
-            read=lambda batch: torch.zeros(len(batch), 64, 3),
+        reading = Reading.of_function(
+            FEATURES[:3], lambda: stream(n), lambda batch: torch.zeros(len(batch), 64, 3)
         )
         tracemalloc.start()
-        reduce_pools(reading, torch.zeros(3), CollectSettings(ctx=64, batch=4))
+        digest_of(reading, CollectSettings(ctx=64, batch=4))
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found
@@ -186,17 +227,17 @@ def test_the_sample_is_uniform() -> None:
 @given(values=st.lists(st.floats(-5, 5, width=32), min_size=2, max_size=80))
 @settings(deadline=None)
 def test_the_streamed_percentile_is_that_of_numpy(values: list[float]) -> None:
-    largest = LargestValues(1, m=2 + len(values) // 10 + 1)
+    largest = LargestValues(torch.tensor([[1, 0]], dtype=torch.int32), 2 + len(values) // 10 + 1)
     for rows in torch.split(torch.tensor(values)[:, None, None], 9):
-        largest.update(
-            WindowBatch(torch.arange(len(rows)), torch.ones(len(rows), dtype=torch.int64), rows)
-        )
-    assert float(largest.percentile(90)) == pytest.approx(np.percentile(values, 90), abs=1e-5)
+        n = len(rows)
+        largest.update(batch_of(rows, torch.ones(n, dtype=torch.int64), torch.arange(n)))
+    wanted = [np.percentile(-np.array(values), 90), np.percentile(values, 90)]
+    assert largest.percentile(90).tolist() == pytest.approx(wanted, abs=1e-5)
 
 
 def test_nan_is_refused() -> None:
     batch = random_batch(3, 0)
-    batch.acts[0, 0, 0] = torch.nan
+    batch.lines[0, 0] = torch.nan
     with pytest.raises(ConfigError, match="NaN"):
         reducer().update(batch)
 

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glossator.datasets.records import kind_of
 from glossator.datasets.selection import choose_features, feature_ids
 from glossator.errors import ConfigError
-from glossator.types import Example, FeatureId, Kind, Pool, Split
+from glossator.types import FeatureId
 
 A, B = "layers.0.mlp.neurons", "layers.1.mlp.neurons"
 SITES = {A: 24, B: 24}
@@ -87,35 +86,3 @@ def test_bare_indexes_and_ids_can_be_mixed() -> None:
     ]
     with pytest.raises(ConfigError, match="from 0"):
         feature_ids("tiny", [A], [-1])
-
-
-def windows(*texts: tuple[str, str]) -> Split:
-    """A train split from texts and the words in them that fire, `word` or `word@place`."""
-    firing: list[Example] = []
-    silent: list[Example] = []
-    for number, (text, fires) in enumerate(texts):
-        tokens = tuple(f" {word}" for word in text.split())
-        acts = tuple(float(f"{t.strip()}@{i}" in fires.split()) for i, t in enumerate(tokens))
-        example = Example(tokens, acts, f"{number:016x}", number % 3, "q1", 1.0)
-        (firing if any(acts) else silent).append(example)
-    return Split(Pool.TRAIN, 0.0, tuple(firing), tuple(silent))
-
-
-def test_kinds_of_hand_made_features() -> None:
-    token = [("a b x c", "x@2"), ("x y z w", "x@0"), ("b x a q", "x@1"), ("a q r x", "x@3")] * 2
-    ngram = [("of x a b", "x@1"), ("a x of x", "x@3"), ("x x b c", ""), ("a of x x", "x@2")] * 3
-    mixed = [("a b c d", "b@1"), ("e f g h", "g@2"), ("i j k l", "l@3"), ("m n o p", "m@0")] * 2
-    assert kind_of(windows(*token), 0.01, 128) is Kind.TOKEN
-    assert kind_of(windows(*ngram), 0.01, 128) is Kind.NGRAM
-    assert kind_of(windows(*mixed), 0.01, 128) is Kind.OTHER
-    assert kind_of(windows(*token), 0.21, 128) is Kind.DENSE
-    assert kind_of(windows(("a b", "")), 0.0, 128) is Kind.DEAD
-
-
-def test_a_common_position_needs_five_documents() -> None:
-    texts = [(f"a{i} b{i}", f"a{i}@0") for i in range(0, 30, 3)]
-    even = tuple(
-        Example(e.tokens, e.activations, e.document, 0, "q1", 1.0) for e in windows(*texts).firing
-    )
-    assert kind_of(Split(Pool.TRAIN, 0.0, even), 0.01, 128) is Kind.POSITIONAL
-    assert kind_of(Split(Pool.TRAIN, 0.0, even[:4]), 0.01, 128) is Kind.OTHER

@@ -1,3 +1,5 @@
+import dataclasses
+import io
 import json
 import math
 import os
@@ -7,6 +9,7 @@ import stat
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,12 +17,17 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import create_engine
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
 
 import glossator.schema
 from glossator.config import RunConfig
@@ -33,6 +41,7 @@ from glossator.types import (
     Explanation,
     FeatureId,
     FeatureRecord,
+    FeatureSummary,
     Kind,
     Measure,
     Null,
@@ -316,6 +325,160 @@ def test_many_records_are_read_in_pieces_and_none_is_lost(store: Store) -> None:
     features = [FeatureId("m", "layers.0.mlp.neurons", index) for index in range(201)]
     store.put_records("key", [record_of(feature) for feature in features])
     assert [record.feature for record in store.records("key")] == features
+
+
+# Summaries
+
+
+def summary_of(index: int, **more: Any) -> FeatureSummary:
+    feature = FeatureId("m", "layers.0.mlp.neurons", index)
+    plain = FeatureSummary.of(record_of(feature))
+    return dataclasses.replace(plain, **{"lowest": -0.5, "evidence": {"density": 0.25}, **more})
+
+
+def test_a_summary_comes_back_as_it_was(store: Store) -> None:
+    given_ones = [summary_of(7, evidence={}), summary_of(3, lowest=None, n_windows=None)]
+    store.put_summaries("key", [*given_ones, dataclasses.replace(given_ones[0], feature=OTHER)])
+    found = list(store.summaries("key"))
+    assert found[:2] == given_ones
+    assert [one.feature for one in found] == [*(one.feature for one in given_ones), OTHER]
+    assert list(store.summaries("other key")) == []
+    assert store.recorded("key") == frozenset()
+
+
+def test_a_summary_replaces_the_one_before_and_what_it_does_not_know_stays(store: Store) -> None:
+    store.put_summaries("key", [summary_of(1), summary_of(1, peak=9.0)])
+    (found,) = store.summaries("key")
+    assert (found.peak, found.lowest) == (9.0, -0.5)
+    store.put_summaries("key", [summary_of(1, lowest=None, kind=Kind.DENSE)])
+    (found,) = store.summaries("key")
+    assert (found.kind, found.lowest) == (Kind.DENSE, -0.5)
+
+
+def test_every_record_has_a_summary(store: Store) -> None:
+    record = dataclasses.replace(record_of(), kind_evidence={"token_share": 0.75})
+    store.put_records("key", [record, record_of(OTHER)])
+    found = list(store.summaries("key"))
+    assert found == [FeatureSummary.of(record), FeatureSummary.of(record_of(OTHER))]
+    assert store.record("key", FEATURE) == record
+
+
+def test_summaries_are_told_apart_by_kind(store: Store) -> None:
+    kinds = [Kind.TOKEN, Kind.POSITIONAL, Kind.OTHER, Kind.POSITIONAL]
+    store.put_summaries("key", [summary_of(i, kind=kind) for i, kind in enumerate(kinds)])
+
+    def found(*wanted: Kind) -> list[int]:
+        return [one.feature.index for one in store.summaries("key", wanted)]
+
+    assert found(Kind.POSITIONAL) == [1, 3]
+    assert found(Kind.POSITIONAL, Kind.TOKEN) == [0, 1, 3]
+    assert found(Kind.DEAD) == found() == []
+
+
+def test_a_collection_that_fails_half_way_leaves_no_summary(store: Store) -> None:
+    def broken() -> Iterator[FeatureSummary]:
+        yield from map(summary_of, range(6000))
+        raise ValueError("out of memory")
+
+    with pytest.raises(ValueError, match="out of memory"):
+        store.put_summaries("key", broken())
+    assert list(store.summaries("key")) == []
+
+
+def test_tens_of_thousands_of_summaries_are_stored_and_read_in_seconds(store: Store) -> None:
+    n = 20_000
+    one = summary_of(0)
+
+    def all_neurons() -> Iterator[FeatureSummary]:
+        for index in range(n):
+            feature = FeatureId("m", "layers.0.mlp.neurons", index // 2, None, bool(index % 2))
+            yield dataclasses.replace(one, feature=feature)
+
+    start = time.process_time()
+    store.put_summaries("key", all_neurons())
+    stored = time.process_time()
+    assert sum(1 for _ in store.summaries("key")) == n
+    read = time.process_time()
+    assert stored - start < 4
+    assert read - stored < 4
+    assert len(store.collected("key")) == n
+
+
+def test_a_damaged_summary_is_an_error_and_no_value(store: Store) -> None:
+    store.put_summaries("key", [summary_of(1)])
+    with store._database.writing() as connection:
+        connection.exec_driver_sql("UPDATE summaries SET kind = 'strange'")
+    with pytest.raises(StoreError, match="stored summary cannot be read"):
+        list(store.summaries("key"))
+
+
+def test_the_table_of_what_was_collected_has_all_of_it(store: Store) -> None:
+    store.put_record("key", record_of())
+    store.put_summaries("key", [summary_of(1, kind=Kind.DEAD)])
+    store.put_summaries("other", [summary_of(1)])
+    table = store.collected("key")
+    assert list(table["kind"]) == ["token", "dead"]
+    assert table["lowest"].isna().to_list() == [True, False]
+    assert [json.loads(text) for text in table["evidence"]] == [{}, {"density": 0.25}]
+    assert len(store.collected()) == 3
+    assert len(store.features()) == 1
+
+
+def at_revision(url: str, revision: str) -> None:
+    """Makes the tables that a version of that revision made."""
+    config = Config()
+    folder = Path(glossator.schema.__file__).parent / "migrations"
+    config.set_main_option("script_location", str(folder))
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+
+
+def test_records_of_an_older_store_get_their_summaries(tmp_path: Path) -> None:
+    at_revision(url_of(tmp_path), "0001")
+    old = record_of().to_json()
+    del old["kind_evidence"]
+    raw = sqlite3.connect(tmp_path / "results.db")
+    raw.execute(
+        "INSERT INTO features VALUES (1, ?, 'smollm2-135m', 'layers.7.mlp.neurons', NULL, 3, 0)",
+        (str(FEATURE),),
+    )
+    raw.execute(
+        "INSERT INTO records VALUES ('key', 1, 'token', 0.25, 1.0, 2.0, 0.1, 0.2, 6, ?, 'then')",
+        (zlib.compress(json.dumps(old).encode()),),
+    )
+    raw.commit()
+    raw.close()
+    with open_store(url_of(tmp_path)) as store:
+        assert store.record("key", FEATURE) == record_of()
+        (found,) = store.summaries("key", [Kind.TOKEN])
+        assert found == dataclasses.replace(FeatureSummary.of(record_of()), n_windows=None)
+        store.put_record("key", record_of())
+        assert list(store.summaries("key")) == [FeatureSummary.of(record_of())]
+
+
+def test_the_statements_are_those_of_postgresql_too() -> None:
+    """The table and the upgrade, as that dialect would be sent them."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    made = str(CreateTable(glossator.schema.summaries).compile(dialect=dialect))
+    assert "PRIMARY KEY (collection, feature)" in made
+    told = io.StringIO()
+    config = Config(output_buffer=told)
+    folder = Path(glossator.schema.__file__).parent / "migrations"
+    config.set_main_option("script_location", str(folder))
+    script = ScriptDirectory.from_config(config)
+
+    def steps(revision: Any, context: Any) -> Any:
+        return script._upgrade_revs("head", revision)
+
+    with EnvironmentContext(config, script, fn=steps, as_sql=True) as environment:
+        environment.configure(dialect_name="postgresql", output_buffer=told)
+        with environment.begin_transaction():
+            environment.run_migrations()
+    assert "INSERT INTO summaries (collection, feature" in told.getvalue()
+    assert "lowest FLOAT," in told.getvalue()
 
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=20)

@@ -20,6 +20,7 @@ from glossator.types import (
     Explanation,
     FeatureId,
     FeatureRecord,
+    FeatureSummary,
     Kind,
     Measure,
     Null,
@@ -123,6 +124,24 @@ def records(draw: st.DrawFn) -> FeatureRecord:
         histogram_edges=tuple(edges) if histogram else (),
         histogram=tuple(histogram),
         provenance=draw(st.dictionaries(texts, texts, max_size=2)),
+        kind_evidence=draw(st.dictionaries(texts, finite, max_size=2)),
+    )
+
+
+@st.composite
+def summaries(draw: st.DrawFn) -> FeatureSummary:
+    return FeatureSummary(
+        draw(features),
+        draw(st.sampled_from(Kind)),
+        draw(shares),
+        threshold=draw(finite),
+        peak=draw(finite),
+        mean=draw(finite),
+        std=draw(finite),
+        n_tokens=draw(counts),
+        lowest=draw(st.none() | finite),
+        n_windows=draw(st.none() | counts),
+        evidence=draw(st.dictionaries(texts, finite, max_size=2)),
     )
 
 
@@ -221,6 +240,7 @@ EVERY: dict[type[Any], st.SearchStrategy[Any]] = {
     Stratum: strata,
     Split: splits(),
     FeatureRecord: records(),
+    FeatureSummary: summaries(),
     Usage: usages,
     Explanation: explanations(),
     Simulation: simulations(),
@@ -395,6 +415,10 @@ def record(**changes: Any) -> FeatureRecord:
     return FeatureRecord(**given | changes)
 
 
+def summary(**changes: Any) -> FeatureSummary:
+    return dataclasses.replace(FeatureSummary.of(record()), **changes)
+
+
 def holding(split: Split, *firing: Example) -> Split:
     return dataclasses.replace(split, firing=firing)
 
@@ -434,6 +458,9 @@ def holding(split: Split, *firing: Example) -> Split:
             lambda: record(dev=holding(DEV, LOUD), test=holding(TEST, LOUD)),
             "d1 is in dev and in test",
         ),
+        (lambda: summary(density=1.5), "share between 0 and 1"),
+        (lambda: summary(mean=math.nan), "finite"),
+        (lambda: summary(evidence={"density": math.inf}), "finite"),
         (lambda: Explanation(FEATURE, "", "x"), "a reason to abstain"),
         (lambda: Explanation(FEATURE, "  ", "x"), "a reason to abstain"),
         (lambda: Explanation(FEATURE, "text", "x", abstained="why"), "not both"),
@@ -473,6 +500,27 @@ def test_an_unknown_cost_makes_the_sum_unknown_and_never_smaller(one: Usage, oth
 def test_an_example_shows_its_text_peak_and_key() -> None:
     example = Example(("Par", "is"), (-1.0, 3.5), "d7", 12, TOP, 2.0)
     assert (example.text, example.peak, example.key) == ("Paris", 3.5, "d7:12")
+
+
+def test_a_record_stored_before_kinds_had_evidence_is_still_read() -> None:
+    plain = record().to_json()
+    del plain["kind_evidence"]
+    assert FeatureRecord.from_json(plain) == record()
+
+
+def test_a_summary_says_what_its_record_says_of_the_whole_feature() -> None:
+    strata = (Stratum(TOP, 2, 0), Stratum(SILENT, 8, 0))
+    found = FeatureSummary.of(
+        record(
+            train=dataclasses.replace(TRAIN, strata=strata),
+            dev=dataclasses.replace(DEV, strata=strata),
+            kind=Kind.POSITIONAL,
+            kind_evidence={"position_information": 0.5},
+        )
+    )
+    assert (found.feature, found.kind, found.peak) == (FEATURE, Kind.POSITIONAL, 2.0)
+    assert (found.n_windows, found.evidence) == (20, {"position_information": 0.5})
+    assert FeatureSummary.of(record()).n_windows is None
 
 
 def test_a_record_hands_out_one_split_at_a_time() -> None:

@@ -19,11 +19,13 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from glossator.cli.direction import direction_app
 from glossator.cli.doctor import doctor_command
 from glossator.cli.export import export_command
 from glossator.cli.list import list_command
 from glossator.cli.report import report_command
 from glossator.cli.run import collect_command, explain_command, run_command, score_command
+from glossator.cli.sae import sae_app
 from glossator.cli.session import make_session
 from glossator.cli.show import show_command
 from glossator.cli.text import visible
@@ -52,6 +54,8 @@ app.command("show")(show_command)
 app.command("export")(export_command)
 app.command("report")(report_command)
 app.command("doctor")(doctor_command)
+app.add_typer(sae_app, name="sae")
+app.add_typer(direction_app, name="direction")
 
 _FLAGS = ("--json", "--quiet", "-q", "--verbose", "-v")
 _VALUED = ("--store", "--config", "--seed")

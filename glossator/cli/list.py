@@ -1,22 +1,32 @@
-"""`list`: results as a table, sorted and filtered; or the runs there are."""
+"""`list`: results as a table, sorted and filtered; or what was collected; or the runs there are."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from glossator.cli.collected import (
+    MOST_ROWS,
+    counts_of,
+    kinds_named,
+    ordered_summaries,
+    summaries_table,
+    summary_json,
+)
 from glossator.cli.results import Result, judged_lines, print_results, read_results, scorer_names
 from glossator.cli.session import Session
 from glossator.cli.text import visible
 from glossator.errors import ConfigError, StoreError
 from glossator.registry import nearest
+from glossator.types import JSON, Kind
 
 if TYPE_CHECKING:
     from glossator.runs import Run
     from glossator.store import Store
+    from glossator.types import FeatureSummary
 
 _PLAIN = ("feature", "explainer", "explanation", "kind", "density", "cost", "seconds")
 _OF_SCORE = ("value", "low", "high", "null", "lift", "p", "q", "n", "n_failed")
@@ -29,7 +39,8 @@ def list_command(
         str | None,
         typer.Option(
             help="feature, explainer, kind, density, cost, seconds, a scorer, or SCORER.p and the "
-            "like; a minus in front turns the order round, as in --sort=-simulation.",
+            "like; a minus in front turns the order round, as in --sort=-simulation. With "
+            "--collected: feature, kind, density, peak.",
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Rows at most.", min=1)] = None,
@@ -40,19 +51,37 @@ def list_command(
     feature: Annotated[
         str | None, typer.Option(help="Only features like this, such as '*layers.7.*'.")
     ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Only features of it: {', '.join(Kind)}; repeatable."),
+    ] = None,
+    collected: Annotated[
+        bool,
+        typer.Option("--collected", help="List all that was collected instead, explained or not."),
+    ] = False,
     runs: Annotated[bool, typer.Option("--runs", help="List the runs instead.")] = False,
 ) -> int:
-    """The results of a run as a table.
+    """The results of a run as a table; of a run without explanations, what was collected.
 
-    --json prints one document: run, results (one for each explanation, with its scores).
+    --json prints one document: run, results (one for each explanation, with its scores). What was
+    collected is in its place, or beside it where there are no explanations, as collected (one for
+    each feature, with its kind and the evidence for it).
     """
     session = Session.of(context)
+    kinds = kinds_named(kind)
+    if collected and (explainer or scorer):
+        raise ConfigError("--explainer and --scorer are about explanations, not --collected")
     with session.open_store() as store:
         if runs:
             _list_runs(session, store.runs())
             return 0
         chosen = newest_run(store, run)
-        results = filtered(read_results(store, chosen.id), explainer, scorer, feature)
+        results = [] if collected else read_results(store, chosen.id)
+        if collected or not (results or explainer or scorer):
+            rows = summaries_of(store, chosen.collection, kinds, feature)
+            _list_collected(session, chosen, rows, sort, limit, alone=collected)
+            return 0
+        results = filtered(results, explainer, scorer, feature, kinds)
     if sort:
         results = ordered(results, sort)
     total = len(results)
@@ -88,6 +117,7 @@ def filtered(
     explainers: Sequence[str] | None,
     scorers: Sequence[str] | None,
     feature: str | None,
+    kinds: Collection[Kind] | None = None,
 ) -> list[Result]:
     """Those of `results` that are asked for.
 
@@ -99,9 +129,9 @@ def filtered(
     _check_named("explainer", explainers, [result.explainer for result in results])
     _check_named("scorer", scorers, [name.partition("/")[0] for name in scorer_names(results)])
     kept = [r for r in results if not explainers or r.explainer in explainers]
-    if feature is not None:
-        pattern = feature if any(c in feature for c in "*?[") else f"*{feature}*"
-        kept = [r for r in kept if fnmatch.fnmatchcase(r.feature, pattern)]
+    kept = [r for r in kept if _is_like(r.feature, feature)]
+    if kinds is not None:
+        kept = [r for r in kept if r.kind in kinds]
     if scorers:
         kept = [
             dataclasses.replace(
@@ -110,6 +140,14 @@ def filtered(
             for r in kept
         ]
     return kept
+
+
+def summaries_of(
+    store: Store, collection: str, kinds: Collection[Kind] | None, feature: str | None
+) -> list[FeatureSummary]:
+    """Those that were collected and are asked for, in the order first stored."""
+    rows = store.summaries(collection, kinds)
+    return [row for row in rows if _is_like(str(row.feature), feature)]
 
 
 def ordered(results: Sequence[Result], column: str) -> list[Result]:
@@ -146,6 +184,37 @@ def _check_named(what: str, names: Sequence[str] | None, there: Sequence[str]) -
         if name not in known:
             hint = nearest(name, known) if known else "there are none"
             raise ConfigError(f"no result of this run has the {what} {name!r}; {hint}")
+
+
+def _is_like(feature: str, pattern: str | None) -> bool:
+    if pattern is None:
+        return True
+    pattern = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
+    return fnmatch.fnmatchcase(feature, pattern)
+
+
+def _list_collected(
+    session: Session,
+    run: Run,
+    rows: Sequence[FeatureSummary],
+    sort: str | None,
+    limit: int | None,
+    *,
+    alone: bool,
+) -> None:
+    chosen = ordered_summaries(rows, sort) if sort else list(rows)
+    if session.as_json:
+        found: list[JSON] = [summary_json(row) for row in chosen[:limit]]
+        beside: dict[str, JSON] = {} if alone else {"results": []}
+        session.print_json({"run": run.id, **beside, "collected": found})
+        return
+    shown = chosen[: limit or MOST_ROWS]
+    if shown:
+        session.console().print(summaries_table(shown))
+    counts = f": {counts_of(rows)}" if rows else ""
+    session.say(f"run {run.id}, {run.status.value}: {len(rows)} features collected{counts}")
+    if len(shown) < len(rows):
+        session.say(f"{len(shown)} of them are shown; --limit says how many")
 
 
 def _list_runs(session: Session, runs: Sequence[Run]) -> None:

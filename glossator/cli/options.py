@@ -69,7 +69,14 @@ RUN_OPTIONS = (
     RunOption("model", str, "Subject: a bundled name, hub id, folder or gguf:PATH.", _WHAT),
     RunOption("sites", list[str], "Where to read; repeatable.", _WHAT, "--site"),
     RunOption(
-        "features", str, "0-99, or 3,7,9- (minus: negative tail), sample:200, a file.", _WHAT
+        "sae",
+        str,
+        "A coder there: default (bundled), a folder, a hub id, sae_lens:RELEASE/ID, "
+        "direction:NAME.",
+        _WHAT,
+    ),
+    RunOption(
+        "features", str, "0-99, or 3,7,9- (minus: negative tail), sample:200, all, a file.", _WHAT
     ),
     RunOption("corpus", str, "Text: default, a file or folder, hf:NAME.", _WHAT),
     RunOption("tokens", str, "How many tokens to run, such as 2M.", _WHAT),
@@ -95,6 +102,8 @@ RUN_OPTIONS = (
     RunOption("n_per_quantile", int, "Windows kept of each quantile.", _READ),
     RunOption("n_silent", int, "Silent windows kept.", _READ),
     RunOption("dtype", str, "Number type the subject computes in.", _READ),
+    RunOption("batch", int, "Texts of --ctx tokens read at once, at most.", _READ),
+    RunOption("cache", str, "Folder for every firing token too, as Parquet.", _READ),
     RunOption("device", str, "auto, cpu, cuda or mps.", _WORK),
     RunOption("offline", bool, "Never try the network.", _WORK, "--offline/--online"),
     RunOption("budget", float, "US dollars that may be spent.", _WORK),

@@ -1,0 +1,322 @@
+"""What is done to each activation on a CPU: one compiled pass over a batch, in threads.
+
+Plain tensor statistics read the activations once for each of them, which costs as much as the
+model. Here every block of columns is brought into the cache once and everything is taken from it:
+sums, extremes, histogram, firing counts, and the offers to the kept windows. What it computes is
+what `reducers` computes with tensors on other devices, to the bit; a test compares them.
+
+A *column* is a scalar of a site, a *row* one of its tails: each column has up to two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+Array = npt.NDArray[Any]
+
+_BLOCK = 64
+"""Columns a block: a window of them fits the first-level cache."""
+_FRACTION = 2.0**40
+_LOW_30, _LOW_27, _LOW_31 = (1 << 34) - 1, (1 << 37) - 1, (1 << 33) - 1
+_GOLDEN, _FIRST, _SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
+_PRIORITY = (1 << 31) - 1
+_LARGEST = 4e18
+"""A window's sum of squares beyond this cannot be added up exactly."""
+
+
+@njit(cache=True, nogil=True)
+def _mixed(value):  # type: ignore[no-untyped-def]
+    value = value + _GOLDEN
+    value = (value ^ ((value >> 30) & _LOW_30)) * _FIRST
+    value = (value ^ ((value >> 27) & _LOW_27)) * _SECOND
+    return value ^ ((value >> 31) & _LOW_31)
+
+
+@njit(cache=True, nogil=True)
+def _offer(keys, ids, ats, worst, row, key, name, at):  # type: ignore[no-untyped-def]
+    """Puts a window in place of the worst one kept, if it is better; its slot, or -1."""
+    k = keys.shape[1]
+    if k == 0:
+        return -1
+    slot = worst[row]
+    held = keys[row, slot]
+    if key > held or (key == held and name >= ids[row, slot]):
+        return -1
+    keys[row, slot] = key
+    ids[row, slot] = name
+    ats[row, slot] = at
+    last = 0
+    for s in range(1, k):
+        if keys[row, s] > keys[row, last] or (
+            keys[row, s] == keys[row, last] and ids[row, s] > ids[row, last]
+        ):
+            last = s
+    worst[row] = last
+    return slot
+
+
+@njit(cache=True, nogil=True)
+def _keep(acts, row, slot, strip, n, column, sign):  # type: ignore[no-untyped-def]
+    """Copies a window's activations behind its slot, if activations are kept at all."""
+    if acts.shape[0] == 0:
+        return
+    for t in range(n):
+        acts[row, slot, t] = sign * strip[t, column]
+    for t in range(n, acts.shape[2]):
+        acts[row, slot, t] = 0.0
+
+
+@njit(cache=True, nogil=True)
+def _where(strip, n, column, sign, peak):  # type: ignore[no-untyped-def]
+    """The first token of the window that has the peak."""
+    for t in range(n):
+        if sign * strip[t, column] == peak:
+            return np.int16(t)
+    return np.int16(-1)
+
+
+@njit(cache=True, nogil=True)
+def reduce_windows(  # type: ignore[no-untyped-def]  # noqa: D417
+    begin,
+    end,
+    finite,
+    values,
+    first,
+    lengths,
+    names,
+    mixed_names,
+    bins,
+    rows,
+    thresholds,
+    seeds,
+    lowest,
+    highest,
+    sums,
+    histogram,
+    lowest_power,
+    magnitudes,
+    firing_windows,
+    firing_tokens,
+    positions,
+    top,
+    firing,
+    silent,
+):
+    """Takes in windows of one pool for the columns from `begin` to `end`.
+
+    Args:
+        begin: first column.
+        end: the column behind the last.
+        finite: (n_columns,) bool, set False where something was not finite.
+        values: (n_lines, n_columns) float32, the tokens of the batch line by line.
+        first: (n_windows,) line of each window's first token.
+        lengths: (n_windows,) tokens of each.
+        names: (n_windows,) its id.
+        mixed_names: (n_windows,) its id scrambled.
+        bins: (n_windows, window) position bin of each token, where positions are counted.
+        rows: (n_columns, 2) row of the positive and of the negative tail, or -1.
+
+    The others are the reducer's own and are changed in place; `top`, `firing` and `silent` are what
+    `KeptWindows.arrays` gives.
+    """
+    top_keys, top_ids, top_ats, _, top_worst, top_acts = top
+    firing_keys, firing_ids, firing_ats, firing_peaks, firing_worst, firing_acts = firing
+    silent_keys, silent_ids, silent_ats, _, silent_worst, silent_acts = silent
+    n_bins = histogram.shape[1]
+    zero = np.int32(((lowest_power + 127) << 1) - 1)
+    outermost = np.int32(magnitudes - 1)
+    longest = max(1, lengths.max())
+    for start in range(begin, end, _BLOCK):
+        width = min(_BLOCK, end - start)
+        high, low = np.empty(_BLOCK, dtype=np.float32), np.empty(_BLOCK, dtype=np.float32)
+        total, square = np.empty(_BLOCK, dtype=np.float64), np.empty(_BLOCK, dtype=np.float64)
+        above, below = np.empty(_BLOCK, dtype=np.int32), np.empty(_BLOCK, dtype=np.int32)
+        upper = np.full(_BLOCK, np.inf, dtype=np.float32)
+        lower = np.full(_BLOCK, -np.inf, dtype=np.float32)
+        own_seeds = np.zeros((2, _BLOCK), dtype=np.int64)
+        chances = np.empty((2, _BLOCK), dtype=np.int32)
+        for j in range(width):
+            if rows[start + j, 0] >= 0:
+                upper[j] = thresholds[rows[start + j, 0]]
+                own_seeds[0, j] = seeds[rows[start + j, 0]]
+            if rows[start + j, 1] >= 0:
+                lower[j] = -thresholds[rows[start + j, 1]]
+                own_seeds[1, j] = seeds[rows[start + j, 1]]
+        wholes = np.zeros((2, _BLOCK), dtype=np.int64)
+        parts = np.zeros((2, _BLOCK), dtype=np.int64)
+        sound = np.ones(_BLOCK, dtype=np.bool_)
+        counts = np.zeros(_BLOCK * n_bins, dtype=np.int32)
+        place = np.empty(_BLOCK, dtype=np.int32)
+        middle = (np.arange(_BLOCK) * n_bins + magnitudes - 1).astype(np.int32)
+        # a window of the block, side by side: lines of the batch fall into few sets of the cache
+        strip = np.zeros((longest, _BLOCK), dtype=np.float32)
+        bits = strip.view(np.int32)
+        for w in range(len(first)):
+            line, n = first[w], lengths[w]
+            high[:] = -np.inf
+            low[:] = np.inf
+            total[:] = 0.0
+            square[:] = 0.0
+            above[:] = 0
+            below[:] = 0
+            # one short loop for each thing: the compiler turns these into vector instructions
+            for t in range(n):
+                given, mine = values[line + t, start : start + width], strip[t]
+                for j in range(width):
+                    mine[j] = given[j]
+            for t in range(n):
+                mine = strip[t]
+                for j in range(_BLOCK):
+                    high[j] = mine[j] if mine[j] > high[j] else high[j]
+                    low[j] = mine[j] if mine[j] < low[j] else low[j]
+            for t in range(n):
+                mine = strip[t]
+                for j in range(_BLOCK):
+                    total[j] += np.float64(mine[j])
+                    square[j] += np.float64(mine[j]) * np.float64(mine[j])
+            for t in range(n):
+                mine = strip[t]
+                for j in range(_BLOCK):
+                    above[j] += np.int32(1) if mine[j] > upper[j] else np.int32(0)
+                    below[j] += np.int32(1) if mine[j] < lower[j] else np.int32(0)
+            for t in range(n):
+                mine_bits = bits[t]
+                for j in range(width):
+                    b = mine_bits[j]
+                    m = ((b & np.int32(0x7FFFFFFF)) >> np.int32(22)) - zero
+                    m = min(max(m, np.int32(0)), outermost)
+                    place[j] = middle[j] + (-m if b < 0 else m)
+                for j in range(width):
+                    counts[place[j]] += 1
+            for j in range(_BLOCK):
+                sound[j] &= square[j] < _LARGEST
+            for part in range(2):
+                amount = square if part else total
+                whole, rest = wholes[part], parts[part]
+                for j in range(_BLOCK):
+                    floor = np.floor(amount[j])
+                    whole[j] += np.int64(floor)
+                    rest[j] += np.int64(np.rint((amount[j] - floor) * _FRACTION))
+            name, mixed_name = names[w], mixed_names[w]
+            for tail in range(2):
+                chance_of, seed_of = chances[tail], own_seeds[tail]
+                for j in range(_BLOCK):
+                    chance_of[j] = np.int32(_mixed(seed_of[j] ^ mixed_name) & _PRIORITY)
+            for tail in range(2):
+                sign = np.float32(-1.0 if tail else 1.0)
+                fired = below if tail else above
+                for j in range(width):
+                    row = rows[start + j, tail]
+                    if row < 0 or not sound[j]:
+                        continue
+                    chance, peak = chances[tail, j], -low[j] if tail else high[j]
+                    if not fired[j]:
+                        slot = _offer(
+                            silent_keys, silent_ids, silent_ats, silent_worst, row,
+                            chance, name, np.int16(0),
+                        )  # fmt: skip
+                        if slot >= 0:
+                            _keep(silent_acts, row, slot, strip, n, j, sign)
+                        continue
+                    firing_windows[row] += 1
+                    firing_tokens[row] += fired[j]
+                    if positions.shape[0]:
+                        for t in range(n):
+                            if sign * strip[t, j] > thresholds[row]:
+                                positions[row, bins[w, t]] += 1
+                    slot = _offer(
+                        top_keys, top_ids, top_ats, top_worst, row, -peak, name, np.int16(0)
+                    )
+                    if slot >= 0:
+                        top_ats[row, slot] = _where(strip, n, j, sign, peak)
+                        _keep(top_acts, row, slot, strip, n, j, sign)
+                    slot = _offer(
+                        firing_keys, firing_ids, firing_ats, firing_worst, row,
+                        chance, name, np.int16(0),
+                    )  # fmt: skip
+                    if slot >= 0:
+                        firing_ats[row, slot] = _where(strip, n, j, sign, peak)
+                        firing_peaks[row, slot] = peak
+                        _keep(firing_acts, row, slot, strip, n, j, sign)
+            for j in range(width):
+                highest[start + j] = max(highest[start + j], high[j])
+                lowest[start + j] = min(lowest[start + j], low[j])
+        for j in range(width):
+            finite[start + j] &= sound[j]
+            for part in range(2):
+                sums[start + j, part, 0] += wholes[part, j]
+                sums[start + j, part, 1] += parts[part, j]
+            for b in range(n_bins):
+                histogram[start + j, b] += counts[j * n_bins + b]
+
+
+@njit(cache=True, nogil=True)
+def largest_values(begin, end, values, first, lengths, rows, heaps):  # type: ignore[no-untyped-def]
+    """Keeps each row's largest values in `heaps` (n_rows, m), the least of them first.
+
+    The other arguments are those of `reduce_windows`.
+    """
+    m = heaps.shape[1]
+    for start in range(begin, end, _BLOCK):
+        stop = min(start + _BLOCK, end)
+        for w in range(len(first)):
+            for t in range(first[w], first[w] + lengths[w]):
+                for c in range(start, stop):
+                    for tail in range(2):
+                        row = rows[c, tail]
+                        if row < 0:
+                            continue
+                        x = -values[t, c] if tail else values[t, c]
+                        if not x > heaps[row, 0]:
+                            continue
+                        at = 0
+                        while True:
+                            child = 2 * at + 1
+                            if child >= m:
+                                break
+                            if child + 1 < m and heaps[row, child + 1] < heaps[row, child]:
+                                child += 1
+                            if heaps[row, child] >= x:
+                                break
+                            heaps[row, at] = heaps[row, child]
+                            at = child
+                        heaps[row, at] = x
+
+
+@njit(cache=True, nogil=True)
+def count_above_zero(begin, end, values, first, lengths, counts):  # type: ignore[no-untyped-def]
+    """Adds to `counts` (n_columns,) on how many tokens each column is above 0."""
+    for start in range(begin, end, _BLOCK):
+        stop = min(start + _BLOCK, end)
+        for w in range(len(first)):
+            for t in range(first[w], first[w] + lengths[w]):
+                for c in range(start, stop):
+                    counts[c] += values[t, c] > 0
+
+
+def in_threads(work: Callable[..., None], n_columns: int, n_threads: int, *arguments: Any) -> None:
+    """Calls a function above for all columns, in as many threads.
+
+    The functions let go of the interpreter, and no two threads touch the same columns.
+    """
+    blocks = (n_columns + _BLOCK - 1) // _BLOCK
+    n_threads = max(1, min(n_threads, blocks))
+    cuts = [blocks * part // n_threads * _BLOCK for part in range(n_threads + 1)]
+    cuts[-1] = n_columns
+    if n_threads == 1:
+        work(0, n_columns, *arguments)
+        return
+    with ThreadPoolExecutor(n_threads - 1) as pool:
+        others = [
+            pool.submit(work, cuts[part], cuts[part + 1], *arguments)
+            for part in range(1, n_threads)
+        ]
+        work(0, cuts[1], *arguments)
+        for other in others:
+            other.result()

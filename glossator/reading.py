@@ -1,0 +1,123 @@
+"""What a run reads: the coder it names, the features it means, and where half-done work is kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from glossator.assets.cache import cache_folder
+from glossator.config import AUTO_SITE, RunConfig
+from glossator.datasets.collect import CollectSettings, densities
+from glossator.datasets.corpora import Corpus
+from glossator.datasets.directions import PREFIX, load_direction, projector
+from glossator.datasets.readings import Coder, is_dense
+from glossator.datasets.selection import choose_features
+from glossator.errors import ConfigError
+from glossator.sae import load_coder
+from glossator.subject import Subject
+from glossator.types import FeatureId
+
+DEFAULT_SITE = "layers.7.mlp.neurons"
+
+
+def coder_of(config: RunConfig, subject: Subject, offline: bool = False) -> Coder | None:
+    """The coder that `config` names, on the subject's device; None without one.
+
+    Raises:
+        ConfigError, AssetError: if there is none of that name, or it cannot be read.
+    """
+    if not config.sae:
+        return None
+    if config.sae.startswith(PREFIX):
+        return projector(load_direction(config.sae.removeprefix(PREFIX)))
+    return load_coder(config.sae, device=subject.device, offline=offline)
+
+
+def coder_digest(coder: Coder | None) -> str:
+    """What tells a coder's weights from others; empty without one."""
+    if coder is None:
+        return ""
+    digest = getattr(coder, "digest", "")
+    if not digest:
+        weights = getattr(coder, "W_dec").detach().cpu().contiguous().numpy()  # noqa: B009
+        digest = hashlib.sha256(weights.tobytes()).hexdigest()[:16]
+    return f"{coder.name} {digest}"
+
+
+def sites_of(config: RunConfig, subject: Subject, coder: Coder | None) -> list[str]:
+    """The sites that `config` names, in the subject's own names.
+
+    Raises:
+        ConfigError: if one is not there, or the coder does not say where it belongs or does not
+            fit.
+    """
+    named: Sequence[str] = config.sites
+    if AUTO_SITE in named:
+        own = DEFAULT_SITE if coder is None else getattr(coder, "site", None)
+        if own is None:
+            raise ConfigError(
+                f"the coder {config.sae} does not say which site it was made for: give --site"
+            )
+        named = [own if site == AUTO_SITE else site for site in named]
+    sites = subject.expand(list(named))
+    for site in sites if coder is not None else ():
+        width = subject.resolve(site).width
+        if coder is not None and coder.d_in != width:
+            raise ConfigError(
+                f"the coder {coder.name} reads vectors of {coder.d_in}, but {site} of "
+                f"{subject.name} is {width} wide"
+            )
+    return sites
+
+
+def chosen_features(
+    config: RunConfig, subject: Subject, corpus: Corpus, coder: Coder | None
+) -> list[FeatureId]:
+    """The features that `config` names, in order.
+
+    Raises:
+        ConfigError: if a site or a feature is not there.
+    """
+    sites = sites_of(config, subject, coder)
+    widths = {site: coder.d_sae if coder else subject.resolve(site).width for site in sites}
+    settings = collect_settings(config)
+    name = coder.name if coder else None
+    return choose_features(
+        config.features,
+        subject.name,
+        widths,
+        seed=config.seed,
+        tails="both" if is_dense(name) else "positive",
+        densities=lambda: densities(subject, sites, corpus, settings, coder),
+        coder=name,
+    )
+
+
+def collect_settings(config: RunConfig) -> CollectSettings:
+    """What `config` says of collecting."""
+    return CollectSettings(
+        tokens=config.tokens,
+        ctx=config.ctx,
+        window=config.window,
+        seed=config.seed,
+        calibration_tokens=config.calibration_tokens,
+        percentile=100 * config.firing_quantile,
+        batch=config.batch,
+        n_top=config.n_top,
+        n_firing=5 * config.n_per_quantile,
+        n_silent=config.n_silent,
+    )
+
+
+def work_folder(store_url: str, collection: str) -> Path:
+    """Where a collection that is not finished is kept: beside the store's file, else in the cache.
+
+    Digests of very many features, of which no records are made, stay there.
+    """
+    start = "sqlite:///"
+    file = store_url.removeprefix(start) if store_url.startswith(start) else ""
+    if file and file != ":memory:":
+        beside = Path(file)
+        return beside.with_name(f"{beside.name}.collections") / collection[:32]
+    return cache_folder() / "collections" / collection[:32]
