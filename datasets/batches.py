@@ -70,10 +70,10 @@ class Windows:
 def _lines(acts: Tensor, device: str) -> tuple[Tensor, int]:
     """Activations token by token, and how many lines lie between two texts.
 
-    Where they are float32 this is a view: a start token that was left out stays between the texts.
+    Where they are float32 or bfloat16 this is a view: a start token that was left out stays between the texts.
     """
     acts = acts.detach().to(device)
-    if acts.dtype != torch.float32:
+    if acts.dtype not in (torch.float32, torch.bfloat16):
         acts = acts.float()
     batch, ctx, n_columns = acts.shape
     text, token, column = acts.stride()

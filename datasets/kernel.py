@@ -51,12 +51,14 @@ def _offer(keys, ids, ats, worst, row, key, name, at):  # type: ignore[no-untype
     keys[row, slot] = key
     ids[row, slot] = name
     ats[row, slot] = at
-    last = 0
-    for s in range(1, k):
-        if keys[row, s] > keys[row, last] or (
-            keys[row, s] == keys[row, last] and ids[row, s] > ids[row, last]
-        ):
-            last = s
+    mine, own_ids = keys[row], ids[row]
+    largest = mine[0]
+    for s in range(k):
+        largest = mine[s] if mine[s] > largest else largest
+    last, last_id = 0, np.int64(-1)
+    for s in range(k):
+        if mine[s] == largest and own_ids[s] > last_id:
+            last, last_id = s, own_ids[s]
     worst[row] = last
     return slot
 
@@ -114,7 +116,8 @@ def reduce_windows(  # type: ignore[no-untyped-def]  # noqa: D417
         begin: first column.
         end: the column behind the last.
         finite: (n_columns,) bool, set False where something was not finite.
-        values: (n_lines, n_columns) float32, the tokens of the batch line by line.
+        values: (n_lines, n_columns) float32, or the bits of bfloat16 as int16: the tokens of the
+            batch line by line.
         first: (n_windows,) line of each window's first token.
         lengths: (n_windows,) tokens of each.
         names: (n_windows,) its id.
@@ -129,6 +132,7 @@ def reduce_windows(  # type: ignore[no-untyped-def]  # noqa: D417
     firing_keys, firing_ids, firing_ats, firing_peaks, firing_worst, firing_acts = firing
     silent_keys, silent_ids, silent_ats, _, silent_worst, silent_acts = silent
     n_bins = histogram.shape[1]
+    halved = values.itemsize == 2
     zero = np.int32(((lowest_power + 127) << 1) - 1)
     outermost = np.int32(magnitudes - 1)
     longest = max(1, lengths.max())
@@ -167,9 +171,16 @@ def reduce_windows(  # type: ignore[no-untyped-def]  # noqa: D417
             below[:] = 0
             # one short loop for each thing: the compiler turns these into vector instructions
             for t in range(n):
-                given, mine = values[line + t, start : start + width], strip[t]
-                for j in range(width):
-                    mine[j] = given[j]
+                given = values[line + t, start : start + width]
+                if halved:
+                    # bfloat16 is the upper half of a float32
+                    mine_bits = bits[t]
+                    for j in range(width):
+                        mine_bits[j] = np.int32(given[j]) << np.int32(16)
+                else:
+                    mine = strip[t]
+                    for j in range(width):
+                        mine[j] = given[j]
             for t in range(n):
                 mine = strip[t]
                 for j in range(_BLOCK):

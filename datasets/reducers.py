@@ -89,7 +89,8 @@ class WindowBatch:
     """Some windows of one pool with the activations of all columns."""
 
     lines: Tensor
-    """Shape (n_lines, n_columns), float32, contiguous: one line for each token of the batch."""
+    """Shape (n_lines, n_columns), float32 or bfloat16, contiguous: one line for each token of the
+    batch."""
     first: Tensor
     """Shape (n_windows,), int64: line of each window's first token."""
     lengths: Tensor
@@ -374,7 +375,7 @@ class PoolReducer:
             n_columns,
             torch.get_num_threads(),
             finite,
-            batch.lines.numpy(),
+            _bits(batch.lines),
             batch.first.numpy(),
             batch.lengths.numpy(),
             batch.ids.numpy(),
@@ -402,7 +403,7 @@ class PoolReducer:
         """On any device: the same with tensors."""
         window = self.kept.window
         places = batch.first[:, None] + torch.arange(window, device=batch.first.device)
-        cut = batch.lines[places.clamp(max=len(batch.lines) - 1)]
+        cut = batch.lines[places.clamp(max=len(batch.lines) - 1)].float()
         cut = cut.masked_fill(~inside[:, :, None], 0.0)  # (n_windows, window, n_columns)
         finite = self._add_moments(cut)
         self._add_histogram(cut, padding=int((~inside).sum()))
@@ -483,6 +484,11 @@ _COUNTED = (
 )
 
 
+def _bits(lines: Tensor) -> Any:
+    """What the kernel takes: bfloat16, which numpy lacks, as int16 of the same bits."""
+    return (lines.view(torch.int16) if lines.dtype == torch.bfloat16 else lines).numpy()
+
+
 def _inside(batch: WindowBatch, window: int) -> Tensor:
     """Shape (n_windows, window): whether there is a token."""
     return torch.arange(window, device=batch.lengths.device) < batch.lengths[:, None]
@@ -514,7 +520,7 @@ class LargestValues:
                 largest_values,
                 batch.lines.shape[1],
                 torch.get_num_threads(),
-                batch.lines.numpy(),
+                batch.lines.float().numpy(),
                 batch.first.numpy(),
                 batch.lengths.numpy(),
                 self.rows.numpy(),
@@ -546,7 +552,7 @@ def _tails(batch: WindowBatch, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """The tokens of the windows, shape (n_tokens, n_rows), and the rows, for each tail."""
     window = int(batch.lengths.max())
     places = batch.first[:, None] + torch.arange(window, device=batch.first.device)
-    lines = batch.lines[places[_inside(batch, window)]]  # (n_tokens, n_columns)
+    lines = batch.lines[places[_inside(batch, window)]].float()  # (n_tokens, n_columns)
     for tail in range(2):
         (columns,) = (rows[:, tail] >= 0).nonzero(as_tuple=True)
         if len(columns):
@@ -565,7 +571,7 @@ def above_zero(batch: WindowBatch) -> Tensor:
             count_above_zero,
             n_columns,
             torch.get_num_threads(),
-            batch.lines.numpy(),
+            batch.lines.float().numpy(),
             batch.first.numpy(),
             batch.lengths.numpy(),
             counts.numpy(),

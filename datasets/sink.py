@@ -80,7 +80,7 @@ class CacheSink:
         places = (windows.first[:, None] + steps)[inside]  # (n_tokens,)
         positions = ((windows.ids & 0xFFFFFFFF)[:, None] + steps)[inside].cpu()
         documents = (windows.ids >> 32)[:, None].expand(inside.shape)[inside].cpu()
-        lines = windows.lines[places]  # (n_tokens, n_columns)
+        lines = windows.lines[places].float()  # (n_tokens, n_columns)
         rows, limits = self._reading.groups[group].rows, self._limits[group]
         for tail in range(2):
             (columns,) = (rows[:, tail] >= 0).nonzero(as_tuple=True)

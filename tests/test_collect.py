@@ -379,3 +379,16 @@ def test_the_bundled_subject_gives_records_of_both_tails() -> None:
     assert [r.feature.negative for r in records] == [False, True]
     assert records[0].mean == pytest.approx(-records[1].mean, rel=1e-4)
     assert all(r.train.firing for r in records)
+
+
+@given(n=st.integers(1, 40), seed=st.integers(0, 99))
+@settings(max_examples=15, deadline=None)
+def test_bfloat16_is_read_as_the_float32_that_it_stands_for(n: int, seed: int) -> None:
+    batch = random_batch(n, seed)
+    halved = replace(batch, lines=batch.lines.bfloat16())
+    wanted, found = reducer(), reducer()
+    wanted.update(replace(batch, lines=halved.lines.float()))
+    found.update(halved)
+    state = found.state()
+    for name, tensor in wanted.state().items():
+        assert torch.equal(tensor, state[name]), name

@@ -124,9 +124,11 @@ def _collect(job: Job) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats()
     loaded = resident()
     tokens = given.n_tokens if given else job.tokens
-    found = timed(
-        subject, tokens, lambda: ours(subject, work, coder, corpus, tokens=tokens, **size)
-    )
+
+    def run() -> None:
+        ours(subject, work, coder, corpus, tokens=tokens, **size)
+
+    found = timed(subject, tokens, run)
     return {
         "tokens": tokens,
         "seconds": found.seconds,

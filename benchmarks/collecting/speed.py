@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,13 @@ class Timed:
     tokens: int
     seconds: float
     cuda_peak_bytes: int | None = None
+    before: float = 0.0
+    """Seconds of measuring thresholds that came before, and are not in `seconds`."""
+
+    @property
+    def rate_of_all(self) -> float:
+        """Tokens a second, thresholds included."""
+        return self.tokens / (self.seconds + self.before)
 
     @property
     def rate(self) -> float:
@@ -84,17 +91,24 @@ def _tasks(setup: Setup, works: Sequence[Work]) -> dict[str, Callable[[], Timed]
 def _collect_task(setup: Setup, work: Work) -> Callable[[], Timed]:
     corpus = setup.windows.corpus
 
-    def run() -> None:
-        ours(
-            setup.subject,
-            work,
-            setup.coder,
-            corpus,
-            ctx=setup.windows.ctx,
-            batch=setup.batch,
-        )
+    def task() -> Timed:
+        before = 0.0
 
-    return lambda: timed(setup.subject, setup.windows.n_tokens, run)
+        def run() -> None:
+            nonlocal before
+            before = ours(
+                setup.subject,
+                work,
+                setup.coder,
+                corpus,
+                ctx=setup.windows.ctx,
+                batch=setup.batch,
+            )
+
+        found = timed(setup.subject, setup.windows.n_tokens, run)
+        return replace(found, seconds=found.seconds - before, before=before)
+
+    return task
 
 
 def _forward_task(setup: Setup, layer: int | None) -> Callable[[], Timed]:
@@ -175,12 +189,17 @@ def row_of(name: str, runs: Sequence[Timed], against: Sequence[Timed] | None) ->
     ratios = [
         run.rate / other.rate for run, other in zip(runs, against or (), strict=bool(against))
     ]
+    whole = [
+        run.rate_of_all / other.rate
+        for run, other in zip(runs, against or (), strict=bool(against))
+    ]
     peaks = [run.cuda_peak_bytes for run in runs if run.cuda_peak_bytes is not None]
     return {
         "name": name,
         "tokens": runs[0].tokens,
         "rate": spread(rates),
         "ratio": spread(ratios) if ratios else None,
+        "ratio_with_thresholds": spread(whole) if whole else None,
         "cuda_peak_bytes": max(peaks) if peaks else None,
         "seconds": [round(run.seconds, 4) for run in runs],
     }
