@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from glossator.datasets.corpora import Corpus
+import glossator as package
+from glossator.datasets.corpora import Corpus, load_corpus
 from glossator.datasets.windows import chunks
 from glossator.errors import ConfigError, CorpusError
+from glossator.sae import load_coder
 from glossator.sae.coder import SparseCoder
 from glossator.sae.quality import CoderReport, quality
 from glossator.subject import Subject, intervening, load_subject
@@ -280,3 +283,52 @@ def test_a_transcoder_is_held_against_the_site_it_predicts(
     assert report.losses.kl == pytest.approx(0, abs=1e-6)
     with pytest.raises(ConfigError, match="does not say which site it predicts"):
         quality(subject, replace(coder, site_out=None), "layers.0.mlp.neurons", corpus)
+
+
+# The coder that comes with the package
+
+
+DEFAULT = Path(package.__file__).parent / "sae" / "default"
+"""What was measured of it is in `report.json`, as `glossator sae report` printed it."""
+
+
+def test_the_bundled_coder_is_small_and_has_the_latents_it_should() -> None:
+    coder = load_coder("default")
+    assert (coder.d_in, coder.d_sae) == (576, 4608)
+    assert coder.site == "layers.14.resid_post"
+    assert coder.activation == "jumprelu"
+    assert sum(file.stat().st_size for file in DEFAULT.iterdir()) <= 11_000_000
+
+
+def test_the_report_of_the_bundled_coder_is_of_that_coder_and_good_enough() -> None:
+    document = json.loads((DEFAULT / "report.json").read_text(encoding="utf-8"))
+    coder = load_coder("default")
+    assert document["coder"]["command"].startswith("glossator sae train --site layers.14.resid_po")
+    assert document["command"].startswith("glossator sae report default")
+    reports = [CoderReport.from_json(report) for report in document["reports"]]
+    assert [report.pool for report in reports] == ["dev", "test"]
+    for report in reports:
+        assert report.digest == coder.digest
+        assert report.tokens >= 100_000
+        assert report.fvu is not None
+        assert report.fvu < 0.20
+        assert 30 <= report.l0 <= 34
+        assert report.dead_share < 0.01
+        assert report.losses is not None
+        assert report.losses.recovered_mean is not None
+        assert report.losses.recovered_mean > 0.9
+        assert not report.warnings
+
+
+@pytest.mark.assets
+def test_the_bundled_coder_explains_held_out_activations_of_the_bundled_subject() -> None:
+    subject = load_subject("smollm2-135m", device="cpu")
+    corpus = load_corpus("default")
+    coder = load_coder("default")
+    report = quality(
+        subject, coder, "layers.14.resid_post", corpus, tokens=4000, loss_tokens=0, seed=1
+    )
+    assert report.tokens == 4000
+    assert report.fvu is not None
+    assert report.fvu < 0.20
+    assert 28 <= report.l0 <= 36

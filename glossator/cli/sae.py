@@ -285,20 +285,20 @@ def _reporter(show: Callable[[Progress], None] | None) -> Callable[[str, int, in
 
 
 def _typed(context: typer.Context, session: Session) -> str:
-    """The command as one would type it: what was given, and the seed if it is not the usual one."""
+    """The command as one would type it, defaults spelt out, since those may change."""
     words = ["glossator", "sae", str(context.info_name)]
     for parameter in context.command.params:
         value = context.params.get(str(parameter.name))
-        if value is None or value == parameter.default or value in ((), []):
-            continue
         if parameter.param_type_name == "argument":
             words.append(str(value))
-            continue
-        if isinstance(value, bool):
-            words.append(parameter.opts[0] if value else parameter.secondary_opts[0])
-            continue
-        for item in value if isinstance(value, list | tuple) else [value]:
-            words += [parameter.opts[0], str(item)]
-    if session.options.get("seed"):
+        elif isinstance(value, bool):
+            if value != parameter.default:
+                words.append((parameter.opts if value else parameter.secondary_opts)[0])
+        else:
+            items = value if isinstance(value, list | tuple) else [value]
+            for item in items:
+                if item is not None:
+                    words += [parameter.opts[0], str(item)]
+    if "seed" in session.options:
         words += ["--seed", str(session.options["seed"])]
     return shlex.join(words)

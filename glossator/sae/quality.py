@@ -279,11 +279,11 @@ class _Sums:
 
     def _add(self, given: Tensor, wanted: Tensor) -> None:
         latents = self.coder.encode(given)  # (rows, d_sae)
-        made = self.coder.decode(latents, given).double()  # (rows, d_out)
+        made = _wide(self.coder.decode(latents, given))  # (rows, d_out)
         fires = latents != 0
         self.fired += fires.sum(0).cpu()
         self.l0_counts += torch.bincount(fires.sum(1), minlength=self.coder.d_sae + 1).cpu()
-        wanted = wanted.double()
+        wanted = _wide(wanted)
         self.n += len(given)
         self.total += wanted.sum(0).cpu()
         self.squares += float(wanted.square().sum())
@@ -370,10 +370,9 @@ def _losses(
             log_p = {way: logits[way][row, span].float().log_softmax(-1) for way in ways}
             for way in ways:
                 picked = log_p[way].gather(1, target[:, None])
-                total[way] -= float(picked.double().sum())
-            kl += float(
-                (log_p["clean"].exp() * (log_p["clean"] - log_p["spliced"])).sum(-1).double().sum()
-            )
+                total[way] -= float(_wide(picked).sum())
+            apart = log_p["clean"].exp() * (log_p["clean"] - log_p["spliced"])
+            kl += float(_wide(apart.sum(-1)).sum())
             n += len(target)
         if on_progress:
             on_progress("splice", n, most)
@@ -432,6 +431,11 @@ def _changed(
 
         with intervening(subject, sums.site_out, edit):
             yield
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """`tensor` as float64, on the CPU where its device has none."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 
 def _quantiles(counts: Tensor) -> dict[str, int]:

@@ -28,6 +28,7 @@ from glossator.sae.saving import CONFIG_FILE, save_saelens
 from glossator.sae.training_activations import (
     Activations,
     ReadSettings,
+    make_folder,
     read_activations,
     shuffled,
     write_whole,
@@ -40,7 +41,8 @@ Progress = Callable[[str, int, int, str], None]
 """Told the stage, how much of it is done, how much there is, and how it goes."""
 
 _SAMPLE = 32_768
-"""Rows on which scale, centre and variance are measured."""
+_SAMPLE_NUMBERS = 1 << 25
+"""Rows, and numbers in them, at most, on which scale, centre and variance are measured."""
 _STEPS_A_CHECKPOINT = 200
 _STEPS_A_REPORT = 10
 
@@ -93,6 +95,7 @@ def train(
         CorpusError: if the corpus has no train text.
     """
     subject.resolve(settings.read.site)
+    _steps_of_an_epoch(settings.read.tokens, settings.batch)
     step = settings.step
     if step.matmul == "auto":
         fast = pick_dtype("auto", subject.device) is torch.bfloat16
@@ -102,7 +105,7 @@ def train(
     if (out / CONFIG_FILE).exists():
         return _finished(out, recipe, keep_activations)
     work = out / "training"
-    work.mkdir(parents=True, exist_ok=True)
+    make_folder(work)
     lock = FileLock(work / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -135,14 +138,9 @@ def _trained(
     on_progress: Progress | None,
 ) -> Trainer:
     """The trainer after its last step; goes on from the checkpoint if there is one."""
-    per_epoch = acts.n_rows // settings.batch
-    if not per_epoch:
-        raise ConfigError(
-            f"{acts.n_rows} tokens are too few for one step of {settings.batch}; "
-            "give more --tokens, a larger corpus or a smaller --batch"
-        )
+    per_epoch = _steps_of_an_epoch(acts.n_rows, settings.batch)
     n_steps = per_epoch * settings.epochs
-    sample = acts.sample(_SAMPLE)
+    sample = acts.sample(max(1, min(_SAMPLE, _SAMPLE_NUMBERS // acts.width)))
     trainer = Trainer(sample, settings.step, n_steps, settings.seed, device)
     del sample
     if checkpoint.exists():
@@ -159,6 +157,15 @@ def _trained(
             if number % _STEPS_A_CHECKPOINT == 0 or number == n_steps:
                 _keep(trainer, checkpoint, recipe)
     return trainer
+
+
+def _steps_of_an_epoch(tokens: int, batch: int) -> int:
+    if tokens < batch:
+        raise ConfigError(
+            f"{tokens} tokens are too few for one step of {batch}; "
+            "give more --tokens, a larger corpus or a smaller --batch"
+        )
+    return tokens // batch
 
 
 def _keep(trainer: Trainer, file: Path, recipe: Mapping[str, Any]) -> None:

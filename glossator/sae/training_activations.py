@@ -26,7 +26,7 @@ from torch import Tensor
 
 from glossator.datasets.corpora import Corpus
 from glossator.datasets.windows import Chunk, chunks
-from glossator.errors import ConfigError, CorpusError
+from glossator.errors import AssetError, ConfigError, CorpusError
 from glossator.subject import Subject
 from glossator.types import Pool
 
@@ -56,7 +56,7 @@ class ReadSettings:
     site: str
     pool: Pool = Pool.TRAIN
     """Only documents of this pool."""
-    tokens: int = 3_000_000
+    tokens: int = 2_000_000
     """Rows wanted; fewer if the pool has fewer."""
     ctx: int = 128
     """Text tokens the model reads at once, after one start token."""
@@ -149,7 +149,7 @@ def read_activations(
         "pool": settings.pool.value,
         "width": place.width,
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     state = _manifest(folder, wanted)
     if not state["complete"]:
         _read_shards(subject, corpus, settings, folder, state, on_progress)
@@ -235,7 +235,11 @@ def _manifest(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     file = folder / "manifest.json"
     if not file.exists():
         return {**wanted, "complete": False, "shards": [], "left_out": {}, "sink_norm": math.inf}
-    state: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        state: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        sizes = {str(s["file"]): 2 * s["rows"] * state["width"] for s in state["shards"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise AssetError(f"{file} is damaged; delete {folder} to read anew") from error
     other = [name for name, value in wanted.items() if state.get(name) != value]
     if other:
         said = ", ".join(f"{name} {state.get(name)!r} and not {wanted[name]!r}" for name in other)
@@ -243,6 +247,9 @@ def _manifest(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
             f"{folder} holds activations read otherwise: {said}; "
             "give another --out, or delete that folder"
         )
+    for name, size in sizes.items():
+        if not (folder / name).is_file() or (folder / name).stat().st_size != size:
+            raise AssetError(f"{folder / name} is missing or damaged; delete {folder} to read anew")
     return state
 
 
@@ -358,16 +365,38 @@ def _json(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, indent=1).encode()
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Puts a file in its place whole or not at all, and on the disk before it returns."""
-    temporary = path.with_name(path.name + ".writing")
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, where they are not there.
+
+    Raises:
+        ConfigError: if that cannot be done.
+    """
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Puts a file in its place whole or not at all, and on the disk before it returns.
+
+    Raises:
+        ConfigError: if it cannot be written, as on a full disk.
+    """
+    temporary = path.with_name(path.name + ".writing")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {path}: {error.strerror or error}; what was done is kept, so make room "
+            "and give the same command again"
+        ) from error

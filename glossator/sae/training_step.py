@@ -29,6 +29,8 @@ Architecture = Literal["batchtopk", "jumprelu"]
 _AVERAGED_STEPS = 100
 """Steps over which the threshold for inference is averaged, about."""
 _WEISZFELD_STEPS = 20
+_THRESHOLD_RATE = 10.0
+"""JumpReLU: thresholds learn so many times faster than weights, or they lag behind them."""
 _CLOSEST = 0.9
 """Share of the last threshold above which the next one is looked for first."""
 
@@ -146,7 +148,8 @@ class Trainer:
             self.width = settings.bandwidth * first
             self.weights["log_threshold"] = torch.full_like(self.weights["b_enc"], math.log(first))
         self._adam = torch.optim.Adam(
-            self.weights.values(), fused=device.startswith(("cpu", "cuda"))
+            [{"params": [weight], "name": name} for name, weight in self.weights.items()],
+            fused=device.startswith(("cpu", "cuda")),
         )
         for weight in self.weights.values():
             self._adam.state[weight] = {
@@ -203,7 +206,9 @@ class Trainer:
         gradients["W_dec"] -= (gradients["W_dec"] * rows).sum(1, keepdim=True) * rows
         for name, weight in self.weights.items():
             weight.grad = gradients[name]
-        self._adam.param_groups[0]["lr"] = self._rate()
+        for group in self._adam.param_groups:
+            faster = _THRESHOLD_RATE if group["name"] == "log_threshold" else 1.0
+            group["lr"] = faster * self._rate()
         self._adam.step()
         rows /= rows.norm(dim=1, keepdim=True)
 
