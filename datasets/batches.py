@@ -70,7 +70,8 @@ class Windows:
 def _lines(acts: Tensor, device: str) -> tuple[Tensor, int]:
     """Activations token by token, and how many lines lie between two texts.
 
-    Where they are float32 or bfloat16 this is a view: a start token that was left out stays between the texts.
+    Where they are float32 or bfloat16 this is a view: a start token that was left out stays
+    between the texts.
     """
     acts = acts.detach().to(device)
     if acts.dtype not in (torch.float32, torch.bfloat16):
@@ -79,7 +80,8 @@ def _lines(acts: Tensor, device: str) -> tuple[Tensor, int]:
     text, token, column = acts.stride()
     if column != 1 or token != n_columns or text % token or text < ctx * token:
         acts = acts.contiguous()
-        text, token, _ = acts.stride()
+        # not asked for: of an axis of length 1 the stride may be anything
+        text, token = ctx * n_columns, n_columns
     length = text // token if batch > 1 else ctx
     shape = ((batch - 1) * length + ctx, n_columns)
     return acts.as_strided(shape, (n_columns, 1)), length

@@ -153,6 +153,7 @@ class CacheWriter:
         self._mark: tuple[str, int, int] | None = None  # token, rows and documents before it
         self._pending: list[tuple[str, Shard]] = []  # written, synced, hidden and not listed
         with _told(self.folder):
+            _check_folder(self.folder)  # before anything is made in it
             for kind in _KINDS:
                 (self.folder / kind).mkdir(parents=True, exist_ok=True)
             self._lock = _locked(self.folder)
@@ -282,12 +283,6 @@ class CacheWriter:
             for shard in found.shards + found.documents:
                 _check_size(self.folder, shard)
         else:
-            others = [p.name for p in self.folder.iterdir() if p.name not in (*_KINDS, _LOCK)]
-            if [name for name in others if name != f".{_MANIFEST}.part"]:
-                raise ConfigError(
-                    f"{self.folder} holds other files and no cache ({', '.join(others[:3])}); "
-                    "name a new or empty folder"
-                )
             found = _Manifest(self.settings)
         listed = {shard.file for shard in found.shards + found.documents}
         with _told(self.folder):
@@ -654,6 +649,18 @@ def _told(folder: Path) -> Iterator[None]:
             f"cannot write the cache in {folder}: {said}. What its manifest lists is whole; make "
             "room there or name another folder, and run the same again"
         ) from error
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuses a folder that holds other things and no cache."""
+    if not folder.is_dir() or (folder / _MANIFEST).exists():
+        return
+    others = [path.name for path in folder.iterdir() if path.name not in (*_KINDS, _LOCK)]
+    if [name for name in others if name != f".{_MANIFEST}.part"]:
+        raise ConfigError(
+            f"{folder} holds other files and no cache ({', '.join(sorted(others)[:3])}); "
+            "name a new or empty folder"
+        )
 
 
 def _same(found: CacheSettings, wanted: CacheSettings, folder: Path) -> None:

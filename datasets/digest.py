@@ -128,6 +128,7 @@ class Digest:
             ConfigError: if it is of other features, settings or thresholds.
         """
         same = self.reading.features == other.reading.features and self.settings == other.settings
+        same = same and self.keep_acts == other.keep_acts
         if not same or not all(map(torch.equal, self.thresholds, other.thresholds)):
             raise ConfigError("digests of other features, settings or thresholds cannot be merged")
         for mine, theirs in zip(self.reducers, other.reducers, strict=True):
@@ -257,12 +258,14 @@ def digest_of(
         ConfigError: if an activation is NaN or infinite.
         StoreError: if the folder cannot be written.
     """
+    acts = keeps_acts(len(reading.features), settings) if keep_acts is None else keep_acts
     key = key_of(reading, settings)
-    file = None if folder is None else folder / f"{key[:32]}.safetensors"
+    # one without activations, left by an earlier command, is not what records are made of
+    name = f"{key[:32]}.safetensors" if acts else f"{key[:32]}-peaks.safetensors"
+    file = None if folder is None else folder / name
     if file is not None and file.is_file():
         digest = Digest.load(file, key, reading, settings)
     else:
-        acts = keeps_acts(len(reading.features), settings) if keep_acts is None else keep_acts
         thresholds, rule = thresholds_of(reading, settings, progress)
         digest = Digest(reading, settings, thresholds, rule, acts)
         if file is not None:
@@ -331,6 +334,7 @@ def read_batch(
     """Hands over the windows of `batch` for each group once; in halves if memory runs out.
 
     Raises:
+        ConfigError: if memory runs out in `take`, which may have taken in a part by then.
         MemoryError, RuntimeError, torch.OutOfMemoryError: if not even one chunk can be read.
     """
     _read_part(batch, reading, settings, take, progress, set(range(len(reading.groups))))
@@ -349,9 +353,20 @@ def _read_part(
 
     def see(group: int, acts: Tensor) -> None:
         # a group that was handed over before memory ran out is not handed over again
-        if group in left:
-            take(group, windows.of_activations(acts, reading.device))
-            left.discard(group)
+        if group not in left:
+            return
+        part = windows.of_activations(acts, reading.device)
+        try:
+            take(group, part)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            raise ConfigError(
+                f"memory ran out while the activations of {len(batch)} chunks were counted, of "
+                "which some may be counted already; nothing that was saved is lost. Give a "
+                "smaller batch (--batch), or fewer features"
+            ) from error
+        left.discard(group)
 
     try:
         reading.scan(batch, see)
@@ -374,10 +389,11 @@ def each_batch(
     reading: Reading,
     settings: CollectSettings,
     take: Callable[[int, WindowBatch], None],
+    progress: Progress | None = None,
 ) -> None:
     """Hands over the windows of all batches of `stream`, group by group."""
     for batch in batches(stream, reading, settings):
-        read_batch(batch, reading, settings, take)
+        read_batch(batch, reading, settings, take, progress)
 
 
 def train_chunks(reading: Reading, settings: CollectSettings) -> Iterator[Chunk]:
@@ -419,7 +435,7 @@ def thresholds_of(
         if progress and group == dense[-1]:
             progress("measuring thresholds", largest[group].n_tokens, wanted)
 
-    each_batch(train_chunks(reading, settings), reading, settings, take)
+    each_batch(train_chunks(reading, settings), reading, settings, take, progress)
     n_tokens = largest[dense[0]].n_tokens
     if not n_tokens:
         raise CorpusError(NO_TRAIN_TEXT)

@@ -26,6 +26,7 @@ _FRACTION = 2.0**40
 _LOW_30, _LOW_27, _LOW_31 = (1 << 34) - 1, (1 << 37) - 1, (1 << 33) - 1
 _GOLDEN, _FIRST, _SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 _PRIORITY = (1 << 31) - 1
+_NO_WINDOW = (1 << 63) - 1
 _LARGEST = 4e18
 """A window's sum of squares beyond this cannot be added up exactly."""
 
@@ -39,19 +40,21 @@ def _mixed(value):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _offer(keys, ids, ats, worst, row, key, name, at):  # type: ignore[no-untyped-def]
+def _offer(keys, ids, worst, bounds, row, key, name):  # type: ignore[no-untyped-def]
     """Puts a window in place of the worst one kept, if it is better; its slot, or -1."""
     k = keys.shape[1]
-    if k == 0:
+    if k == 0 or key > bounds[row]:
         return -1
     slot = worst[row]
-    held = keys[row, slot]
-    if key > held or (key == held and name >= ids[row, slot]):
-        return -1
-    keys[row, slot] = key
-    ids[row, slot] = name
-    ats[row, slot] = at
     mine, own_ids = keys[row], ids[row]
+    if key == mine[slot] and name >= own_ids[slot]:
+        return -1
+    mine[slot] = key
+    own_ids[slot] = name
+    if slot + 1 < k and own_ids[slot + 1] == _NO_WINDOW:
+        # an empty slot is the worst there is
+        worst[row] = slot + 1
+        return slot
     largest = mine[0]
     for s in range(k):
         largest = mine[s] if mine[s] > largest else largest
@@ -60,6 +63,7 @@ def _offer(keys, ids, ats, worst, row, key, name, at):  # type: ignore[no-untype
         if mine[s] == largest and own_ids[s] > last_id:
             last, last_id = s, own_ids[s]
     worst[row] = last
+    bounds[row] = largest
     return slot
 
 
@@ -128,9 +132,11 @@ def reduce_windows(  # type: ignore[no-untyped-def]  # noqa: D417
     The others are the reducer's own and are changed in place; `top`, `firing` and `silent` are what
     `KeptWindows.arrays` gives.
     """
-    top_keys, top_ids, top_ats, _, top_worst, top_acts = top
-    firing_keys, firing_ids, firing_ats, firing_peaks, firing_worst, firing_acts = firing
-    silent_keys, silent_ids, silent_ats, _, silent_worst, silent_acts = silent
+    top_keys, top_ids, top_ats, _, top_worst, top_bounds, top_acts = top
+    firing_keys, firing_ids, firing_ats, firing_peaks, firing_worst, firing_bounds, firing_acts = (
+        firing
+    )
+    silent_keys, silent_ids, _, _, silent_worst, silent_bounds, silent_acts = silent
     n_bins = histogram.shape[1]
     halved = values.itemsize == 2
     zero = np.int32(((lowest_power + 127) << 1) - 1)
@@ -229,28 +235,28 @@ def reduce_windows(  # type: ignore[no-untyped-def]  # noqa: D417
                     chance, peak = chances[tail, j], -low[j] if tail else high[j]
                     if not fired[j]:
                         slot = _offer(
-                            silent_keys, silent_ids, silent_ats, silent_worst, row,
-                            chance, name, np.int16(0),
-                        )  # fmt: skip
+                            silent_keys, silent_ids, silent_worst, silent_bounds, row, chance, name
+                        )
                         if slot >= 0:
                             _keep(silent_acts, row, slot, strip, n, j, sign)
                         continue
                     firing_windows[row] += 1
                     firing_tokens[row] += fired[j]
                     if positions.shape[0]:
+                        left = fired[j]
                         for t in range(n):
                             if sign * strip[t, j] > thresholds[row]:
                                 positions[row, bins[w, t]] += 1
-                    slot = _offer(
-                        top_keys, top_ids, top_ats, top_worst, row, -peak, name, np.int16(0)
-                    )
+                                left -= 1
+                                if left == 0:
+                                    break
+                    slot = _offer(top_keys, top_ids, top_worst, top_bounds, row, -peak, name)
                     if slot >= 0:
                         top_ats[row, slot] = _where(strip, n, j, sign, peak)
                         _keep(top_acts, row, slot, strip, n, j, sign)
                     slot = _offer(
-                        firing_keys, firing_ids, firing_ats, firing_worst, row,
-                        chance, name, np.int16(0),
-                    )  # fmt: skip
+                        firing_keys, firing_ids, firing_worst, firing_bounds, row, chance, name
+                    )
                     if slot >= 0:
                         firing_ats[row, slot] = _where(strip, n, j, sign, peak)
                         firing_peaks[row, slot] = peak

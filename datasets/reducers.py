@@ -117,6 +117,8 @@ class KeptWindows:
         """Shape (n_rows, k, window), or (0, k, 0) where activations are not kept."""
         self.worst = torch.zeros(n_rows, dtype=torch.int32, device=device)
         """Slot of the window that would go first."""
+        self.bounds = torch.full((n_rows,), _worst(key), dtype=key, device=device)
+        """Key of that window; only what is at most that can be better."""
 
     def offer(
         self, rows: Tensor, keys: Tensor, ids: Tensor, ats: Tensor, peaks: Tensor, acts: Tensor
@@ -184,12 +186,14 @@ class KeptWindows:
         chosen = by_id.gather(1, by_key)[:, : self.ids.shape[1]]  # (n_rows, k)
         self.keys[rows] = all_keys.gather(1, chosen)
         self.ids[rows] = all_ids.gather(1, chosen)
-        self.worst[rows] = max(self.ids.shape[1] - 1, 0)
+        if self.ids.shape[1]:
+            self.worst[rows] = self.ids.shape[1] - 1
+            self.bounds[rows] = self.keys[rows, -1]
         return chosen
 
     def arrays(self) -> tuple[Any, ...]:
-        """Views for the kernel: keys, ids, ats, peaks, worst, acts."""
-        tensors = (self.keys, self.ids, self.ats, self.peaks, self.worst, self.acts)
+        """Views for the kernel: keys, ids, ats, peaks, worst, bounds, acts."""
+        tensors = (self.keys, self.ids, self.ats, self.peaks, self.worst, self.bounds, self.acts)
         return tuple(tensor.numpy() for tensor in tensors)
 
 
@@ -359,6 +363,8 @@ class PoolReducer:
             raise ConfigError("what was kept is of other features or other settings")
         for name, tensor in state.items():
             mine[name].copy_(tensor)
+        for windows in self.windows():
+            windows.sort()  # which finds out anew what would go first
 
     def windows(self) -> tuple[KeptWindows, KeptWindows, KeptWindows]:
         """The strongest, the sampled firing and the sampled silent windows."""

@@ -37,6 +37,8 @@ class _Peaks:
     tokens: npt.NDArray[np.int32]
     """Token id at the peak, and in the next array of the one before it; -1 where there is none."""
     before: npt.NDArray[np.int32]
+    lengths: npt.NDArray[np.int16]
+    """Tokens of the window."""
 
 
 def summaries_of(digest: Digest, outputs: Outputs | None = None) -> Iterator[FeatureSummary]:
@@ -116,6 +118,7 @@ def _peaks_of(train: PoolReducer) -> _Peaks:
         weights=np.concatenate([top != NO_WINDOW, rest * each[:, None]], axis=1).astype(np.float64),
         tokens=np.full(ids.shape, -1, dtype=np.int32),
         before=np.full(ids.shape, -1, dtype=np.int32),
+        lengths=np.zeros(ids.shape, dtype=np.int16),
     )
 
 
@@ -135,6 +138,7 @@ def _looked_up(digest: Digest, peaks: list[_Peaks]) -> tuple[dict[int, str], dic
     names = wanted[order]
     ats = np.concatenate([kept.ats.ravel() for kept in peaks])[order]
     tokens, before = np.full(len(names), -1, np.int32), np.full(len(names), -1, np.int32)
+    lengths = np.zeros(len(names), np.int16)
     texts: dict[int, str] = {}
     counts: Counter[int] = Counter()
 
@@ -148,39 +152,48 @@ def _looked_up(digest: Digest, peaks: list[_Peaks]) -> tuple[dict[int, str], dic
             if first < last:
                 places = start + ats[first:last].astype(np.int64)
                 tokens[first:last] = ids[places]
+                lengths[first:last] = stop - start
                 inner = ats[first:last] > 0
                 before[first:last][inner] = ids[places[inner] - 1]
 
     for chunk in reading.chunks():
         if chunk.pool is Pool.TRAIN:
             look(chunk)
-    found, preceding = np.empty_like(tokens), np.empty_like(before)
-    found[order], preceding[order] = tokens, before
+    found, preceding, long = (np.empty_like(part) for part in (tokens, before, lengths))
+    found[order], preceding[order], long[order] = tokens, before, lengths
     at = 0
     for kept in peaks:
         kept.tokens[:] = found[at : at + kept.ids.size].reshape(kept.ids.shape)
         kept.before[:] = preceding[at : at + kept.ids.size].reshape(kept.ids.shape)
+        kept.lengths[:] = long[at : at + kept.ids.size].reshape(kept.ids.shape)
         at += kept.ids.size
     return texts, folded_rates((texts[token] for token in counts), counts.values())
 
 
 def _fired(kept: _Peaks, row: int, texts: Mapping[int, str]) -> list[Fired]:
-    """The kept firing windows of a feature: each peak, and the token before it."""
+    """The kept firing windows of a feature; of their tokens the peak and the one before it alone.
+
+    The others are empty: how long a window is and where its peak is counts too.
+    """
     found = []
     for slot in np.flatnonzero(kept.weights[row] > 0):
         token, previous = int(kept.tokens[row, slot]), int(kept.before[row, slot])
         if token < 0:
             continue
-        words = (texts[token],) if previous < 0 else (texts[previous], texts[token])
+        at, n = int(kept.ats[row, slot]), int(kept.lengths[row, slot])
+        words = [""] * n
+        words[at] = texts[token]
+        if at:
+            words[at - 1] = texts[previous]
         name = int(kept.ids[row, slot])
         found.append(
             Fired(
-                tokens=words,
-                at=len(words) - 1,
+                tokens=tuple(words),
+                at=at,
                 peak=float(kept.peaks[row, slot]),
                 weight=float(kept.weights[row, slot]),
                 document=str(name >> 32),
-                start=(name & 0xFFFFFFFF) + int(kept.ats[row, slot]) - len(words) + 1,
+                start=name & 0xFFFFFFFF,
             )
         )
     return found

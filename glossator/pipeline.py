@@ -303,6 +303,11 @@ class _Job:
         total = len(self.features)
         self.tell(Progress("collect", total, total, note="activations are stored"))
 
+    def _there(self, features: Collection[FeatureId], many: bool) -> bool:
+        """Whether the store has all of `features`."""
+        known = self._collected() if many else self.store.recorded(self.run.collection)
+        return known.issuperset(features)
+
     def _collected(self) -> frozenset[FeatureId]:
         """The features that there is a summary of."""
         return frozenset(s.feature for s in self.store.summaries(self.run.collection))
@@ -331,6 +336,8 @@ class _Job:
         folder = work_folder(self.store.url, self.run.collection)
         sink = CacheSink.of(self.limits.cache, reading, settings) if self.limits.cache else None
         try:
+            if sink is not None and sink.writer.complete and self._there(missing, many):
+                return
             if many:
                 digest = digest_of(reading, settings, progress, folder=folder, sink=sink)
                 progress("naming kinds", 0, None)
@@ -364,6 +371,11 @@ class _Job:
             ConfigError: if nothing was.
         """
         found = self.store.record(self.run.collection, feature)
+        if found is None and feature in self._collected():
+            raise ConfigError(
+                f"only a summary was kept of {feature}, as of all features that are collected "
+                "together in large numbers: explain fewer at once, with run and fewer --features"
+            )
         if found is None:
             raise ConfigError(
                 f"nothing was collected of {feature} with these options: collect it first, with "

@@ -59,6 +59,8 @@ def sites_of(config: RunConfig, subject: Subject, coder: Coder | None) -> list[s
             raise ConfigError(
                 f"the coder {config.sae} does not say which site it was made for: give --site"
             )
+        if coder is not None:
+            _check_own_site(own, coder, subject)
         named = [own if site == AUTO_SITE else site for site in named]
     sites = subject.expand(list(named))
     for site in sites if coder is not None else ():
@@ -69,6 +71,16 @@ def sites_of(config: RunConfig, subject: Subject, coder: Coder | None) -> list[s
                 f"{subject.name} is {width} wide"
             )
     return sites
+
+
+def _check_own_site(own: str, coder: Coder, subject: Subject) -> None:
+    try:
+        subject.expand(own)
+    except ConfigError as error:
+        raise ConfigError(
+            f"the coder {coder.name} was made for {own}, which {subject.name} does not have: take "
+            "the model it was made for with --model, or a coder of this one; or give --site"
+        ) from error
 
 
 def chosen_features(

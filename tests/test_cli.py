@@ -270,7 +270,7 @@ def test_every_option_of_a_run_fills_a_field_that_exists() -> None:
         ("ctx: wide\n", "ctx is a whole number"),
         ("scorer: simulation\nscorers: [detection]\n", "twice"),
         ("quiet: 1\n", "quiet is true or false"),
-        ("batch: true\n", "no option 'batch'"),
+        ("batches: 3\n", "no option 'batches'"),
     ],
 )
 def test_a_bad_config_file_is_refused_with_its_name(

@@ -235,6 +235,20 @@ def test_the_streamed_percentile_is_that_of_numpy(values: list[float]) -> None:
     assert largest.percentile(90).tolist() == pytest.approx(wanted, abs=1e-5)
 
 
+@given(n=st.integers(2, 60), seed=st.integers(0, 99), compiled=st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_what_was_saved_goes_on_as_if_nothing_had_been(n: int, seed: int, compiled: bool) -> None:
+    batch = random_batch(n, seed, ties=True)
+    at_once, before, after = reducer(compiled), reducer(compiled), reducer(compiled)
+    at_once.update(batch)
+    before.update(part(batch, torch.arange(n // 2)))
+    after.restore({name: tensor.clone() for name, tensor in before.state().items()})
+    after.update(part(batch, torch.arange(n // 2, n)))
+    found = after.state()
+    for name, tensor in at_once.state().items():
+        assert torch.equal(tensor, found[name]), name
+
+
 def test_nan_is_refused() -> None:
     batch = random_batch(3, 0)
     batch.lines[0, 0] = torch.nan

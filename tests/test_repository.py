@@ -178,7 +178,8 @@ def command_line() -> tuple[set[str], set[str]]:
 
     whole = typer.main.get_command(app)
     commands = dict(whole.commands)  # type: ignore[attr-defined]
-    parameters = [p for command in (whole, *commands.values()) for p in command.params]
+    inner = [c for group in commands.values() for c in getattr(group, "commands", {}).values()]
+    parameters = [p for command in (whole, *commands.values(), *inner) for p in command.params]
     return set(commands), {option for p in parameters for option in (*p.opts, *p.secondary_opts)}
 
 
