@@ -37,7 +37,7 @@ def arguments() -> argparse.Namespace:
     add("--tokens", type=int, default=32_768)
     add("--reps", type=int, default=5)
     add("--ctx", nargs="+", type=int, default=[128])
-    add("--batch", nargs="+", type=int, default=[32])
+    add("--batch", nargs="+", type=int, default=[64])
     add("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
     add("--device", default="auto")
     add("--skip-speed", action="store_true", help="only what else is asked for")

@@ -50,7 +50,7 @@ def collect(
     seed: int = 0,
     tails: Tails = "positive",
     calibration_tokens: int = 50_000,
-    batch: int = 32,
+    batch: int = 64,
     n_top: int = 20,
     n_firing: int = 50,
     n_silent: int = 50,

@@ -16,9 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glossator.datasets.windows import Chunk
+from glossator.datasets.collect import records_of
+from glossator.datasets.corpora import Corpus, load_corpus
+from glossator.datasets.readings import Reading
+from glossator.datasets.settings import CollectSettings, Progress
+from glossator.datasets.windows import Chunk, chunks
 from glossator.errors import ConfigError
-from glossator.types import FeatureId
+from glossator.types import FeatureId, FeatureRecord
 
 _PLAIN = re.compile(r"[^/@\x00-\x1f]+")
 
@@ -27,7 +31,7 @@ _PLAIN = re.compile(r"[^/@\x00-\x1f]+")
 class CallableFeatures:
     """`n` features that `function` computes.
 
-    `read` and `features` are what `collect.Reading` wants under these names.
+    `collect_function` collects them.
 
     Raises:
         ConfigError: for a name that a feature id cannot hold, or a number below 1.
@@ -146,3 +150,45 @@ class CallableFeatures:
                 "of real numbers"
             )
         return given.detach().float()
+
+
+def collect_function(
+    source: CallableFeatures,
+    tokenizer: Any,
+    *,
+    corpus: str | Corpus = "default",
+    settings: CollectSettings | None = None,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> list[FeatureRecord]:
+    """Records of all features that a callable computes, in their order.
+
+    Args:
+        source: the callable, and what it gives.
+        tokenizer: the fast tokenizer of `transformers` that its token ids are of; its special
+            tokens are in no window.
+        corpus: a corpus, or what `load_corpus` takes.
+        settings: how much is read and kept.
+        offline: never try the network for the corpus.
+        progress: told how far it is.
+
+    Raises:
+        ConfigError: if the callable gives another shape, no numbers, or NaN or infinite ones.
+        CorpusError: if the corpus holds nothing to read.
+    """
+    settings = settings or CollectSettings()
+    text = load_corpus(corpus, offline=offline) if isinstance(corpus, str) else corpus
+    reading = Reading.of_function(
+        source.features,
+        lambda: chunks(text, tokenizer, settings.ctx, settings.tokens),
+        source.read,
+        percentile=None if source.above_zero else settings.percentile,
+        left_out_ids=frozenset(tokenizer.all_special_ids),
+        provenance={
+            "model": source.model,
+            "tokenizer": type(tokenizer).__name__,
+            "corpus": text.name,
+            "corpus_digest": text.digest,
+        },
+    )
+    return list(records_of(reading, settings, progress))

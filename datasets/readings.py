@@ -110,6 +110,7 @@ class Reading:
         read: Callable[[Sequence[Chunk]], Tensor],
         *,
         percentile: float | None = None,
+        left_out_ids: frozenset[int] = frozenset(),
         provenance: Mapping[str, str] | None = None,
         names: Sequence[str] = (),
     ) -> Reading:
@@ -121,6 +122,7 @@ class Reading:
             read: from a batch of chunks to activations, shape (batch, ctx, n_features), float32,
                 with the sign turned for negative tails.
             percentile: of train tokens, above which a token fires; None fires above 0.
+            left_out_ids: tokens that are in no window and no statistic.
             provenance: where they come from.
             names: of the features.
         """
@@ -135,6 +137,7 @@ class Reading:
             chunks=stream,
             scan=lambda batch, see: see(0, read(batch)),
             percentile=PERCENTILE if percentile is None else percentile,
+            left_out_ids=left_out_ids,
             provenance=provenance or {},
             names=tuple(names),
         )

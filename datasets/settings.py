@@ -30,7 +30,7 @@ class CollectSettings:
     """Train tokens that the threshold of a dense site is measured on."""
     percentile: float = PERCENTILE
     """Of those tokens' activations, above which a token of a dense site fires."""
-    batch: int = 32
+    batch: int = 64
     """Chunks the model reads at once."""
     n_top: int = 20
     """Strongest windows kept in each split."""

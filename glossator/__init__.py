@@ -6,17 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from glossator.api import (
+        CallableFeatures,
         collect,
+        collect_function,
         collect_planted,
         explain,
+        learn_direction,
+        load_coder,
         load_subject,
         open_store,
+        projector,
         run_sync,
         score,
     )
     from glossator.types import Example, Explanation, FeatureId, FeatureRecord, Score, Split
 
 __all__ = [
+    "CallableFeatures",
     "Example",
     "Explanation",
     "FeatureId",
@@ -24,15 +30,19 @@ __all__ = [
     "Score",
     "Split",
     "collect",
+    "collect_function",
     "collect_planted",
     "explain",
+    "learn_direction",
+    "load_coder",
     "load_subject",
     "open_store",
+    "projector",
     "run_sync",
     "score",
 ]
 
-_TYPES = frozenset(name for name in __all__ if name[0].isupper())
+_TYPES = frozenset(name for name in __all__ if name[0].isupper()) - {"CallableFeatures"}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from glossator.datasets.collect import collect
+from glossator.datasets.directions import learn_direction, projector
+from glossator.datasets.functions import CallableFeatures, collect_function
 from glossator.datasets.planted import collect_planted
 from glossator.explainers.build import build_explainer, needs_llm
 from glossator.llm import LLM, as_llm
@@ -18,6 +20,7 @@ from glossator.pipeline import ungrouped
 from glossator.providers.metered import MemoryCache, Metered
 from glossator.providers.prices import FREE, price_of
 from glossator.providers.table import make_llm
+from glossator.sae import load_coder
 from glossator.scorers.build import AUTO, Settings, build_scorer
 from glossator.scorers.nulls import choose_wrong
 from glossator.store import open_store
@@ -25,11 +28,16 @@ from glossator.subject import load_subject
 from glossator.types import Explanation, FeatureRecord, Score
 
 __all__ = [
+    "CallableFeatures",
     "collect",
+    "collect_function",
     "collect_planted",
     "explain",
+    "learn_direction",
+    "load_coder",
     "load_subject",
     "open_store",
+    "projector",
     "run_sync",
     "score",
 ]

@@ -193,7 +193,7 @@ class RunConfig(_Options):
     """Address of an OpenAI-compatible server; holds no user name and no password."""
     dtype: str = "auto"
     """Number type that the subject computes in."""
-    batch: int = _setting(32, least=1, most=1 << 16)
+    batch: int = _setting(64, least=1, most=1 << 16)
     """Texts that the subject reads at once, at most; another number may change the last bits."""
     n_shown: int = _setting(10, least=1, most=1_000)
     """Train examples shown to an explainer."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from glossator.datasets.functions import CallableFeatures
+from glossator.datasets.collect import CollectSettings, collect
+from glossator.datasets.corpora import Corpus
+from glossator.datasets.functions import CallableFeatures, collect_function
 from glossator.datasets.windows import Chunk
 from glossator.errors import ConfigError
+from glossator.subject import load_subject, recording
 from glossator.types import FeatureId, Pool
+from tests.tiny_llama import save_tiny_llama, some_texts
 
 BATCH = [
     Chunk("a" * 16, Pool.TRAIN, 0, 0, (5, 6, 7), ("the", " old", " King")),
@@ -103,3 +108,29 @@ def test_settings_that_cannot_be_are_refused() -> None:
             CallableFeatures(*arguments)
     with pytest.raises(ConfigError, match="at least one text"):
         CallableFeatures("mine", signed, 2).read([])
+
+
+def test_a_callable_is_collected_as_the_site_that_it_reads(tmp_path: Path) -> None:
+    subject = load_subject(str(save_tiny_llama(tmp_path / "tiny")), device="cpu", dtype="float32")
+    site, corpus = "layers.1.mlp.neurons", Corpus.of(some_texts(40))
+    settings = CollectSettings(tokens=2000, ctx=64, window=16)
+
+    def neurons(ids: torch.Tensor) -> torch.Tensor:
+        with recording(subject, site) as kept:
+            subject.model(ids)
+        return kept[site][:, :, :3]
+
+    source = CallableFeatures(
+        "mine", neurons, 3, polarity="both", start_token_id=subject.start_token_id
+    )
+    found = collect_function(source, subject.tokenizer, corpus=corpus, settings=settings)
+    wanted = collect(
+        subject, site, ["0", "1", "2", "0-", "1-", "2-"], corpus=corpus, tokens=2000, ctx=64,
+        window=16,
+    )  # fmt: skip
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert mine.feature.index == theirs.feature.index
+        assert mine.threshold == pytest.approx(theirs.threshold, abs=1e-5)
+        assert mine.density == pytest.approx(theirs.density, abs=1e-3)
+        top = [[e.document, e.start] for e in mine.train.firing if e.stratum == "top"]
+        assert top == [[e.document, e.start] for e in theirs.train.firing if e.stratum == "top"]
