@@ -274,36 +274,55 @@ def reduce_windows(  # type: ignore[no-untyped-def]  # noqa: D417
 
 
 @njit(cache=True, nogil=True)
-def largest_values(begin, end, values, first, lengths, rows, heaps):  # type: ignore[no-untyped-def]
-    """Keeps each row's largest values in `heaps` (n_rows, m), the least of them first.
+def largest_values(  # type: ignore[no-untyped-def]  # noqa: D417
+    begin, end, values, first, lengths, rows, buffers, filled, bounds
+):
+    """Keeps each row's `m` largest values, and some more.
+
+    Args:
+        buffers: (n_rows, 2 m): what may be among them; when one is full, its lesser half goes.
+        filled: (n_rows,) how many values it holds.
+        bounds: (n_rows,) what a value must be above to be among them.
 
     The other arguments are those of `reduce_windows`.
     """
-    m = heaps.shape[1]
+    halved = values.itemsize == 2
+    m = buffers.shape[1] // 2
+    line = np.zeros(_BLOCK, dtype=np.float32)
+    bits = line.view(np.int32)
+    least = np.empty((2, _BLOCK), dtype=np.float32)
     for start in range(begin, end, _BLOCK):
-        stop = min(start + _BLOCK, end)
+        width = min(_BLOCK, end - start)
+        least[:] = np.inf
+        for tail in range(2):
+            for j in range(width):
+                if rows[start + j, tail] >= 0:
+                    least[tail, j] = bounds[rows[start + j, tail]]
         for w in range(len(first)):
             for t in range(first[w], first[w] + lengths[w]):
-                for c in range(start, stop):
-                    for tail in range(2):
-                        row = rows[c, tail]
-                        if row < 0:
+                given = values[t, start : start + width]
+                if halved:
+                    for j in range(width):
+                        bits[j] = np.int32(given[j]) << np.int32(16)
+                else:
+                    for j in range(width):
+                        line[j] = given[j]
+                for tail in range(2):
+                    for j in range(width):
+                        x = -line[j] if tail else line[j]
+                        if not x > least[tail, j]:
                             continue
-                        x = -values[t, c] if tail else values[t, c]
-                        if not x > heaps[row, 0]:
-                            continue
-                        at = 0
-                        while True:
-                            child = 2 * at + 1
-                            if child >= m:
-                                break
-                            if child + 1 < m and heaps[row, child + 1] < heaps[row, child]:
-                                child += 1
-                            if heaps[row, child] >= x:
-                                break
-                            heaps[row, at] = heaps[row, child]
-                            at = child
-                        heaps[row, at] = x
+                        row = rows[start + j, tail]
+                        mine = buffers[row]
+                        mine[filled[row]] = x
+                        filled[row] += 1
+                        if filled[row] == 2 * m:
+                            mine[:] = np.partition(mine, m)
+                            mine[:m] = mine[m:]
+                            mine[m:] = -np.inf
+                            filled[row] = m
+                            least[tail, j] = mine[0]
+                            bounds[row] = mine[0]
 
 
 @njit(cache=True, nogil=True)

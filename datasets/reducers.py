@@ -513,7 +513,10 @@ class LargestValues:
     def __init__(self, rows: Tensor, m: int, device: str = "cpu") -> None:
         self.rows = rows.to(device)
         n = int(rows.max()) + 1
-        self._values = torch.full((n, m), -torch.inf, device=device)
+        self._m = m
+        self._values = torch.full((n, 2 * m), -torch.inf, device=device)
+        self._filled = torch.zeros(n, dtype=torch.int64, device=device)
+        self._bounds = torch.full((n,), -torch.inf, device=device)
         self.n_tokens = 0
 
     def update(self, batch: WindowBatch) -> None:
@@ -526,16 +529,18 @@ class LargestValues:
                 largest_values,
                 batch.lines.shape[1],
                 torch.get_num_threads(),
-                batch.lines.float().numpy(),
+                _bits(batch.lines),
                 batch.first.numpy(),
                 batch.lengths.numpy(),
                 self.rows.numpy(),
                 self._values.numpy(),
+                self._filled.numpy(),
+                self._bounds.numpy(),
             )
             return
         for lines, rows in _tails(batch, self.rows):
-            both = torch.cat([self._values[rows], lines.T], dim=1)  # (n_rows, m + n_tokens)
-            self._values[rows] = both.topk(self._values.shape[1], dim=1).values
+            both = torch.cat([self._values[rows, : self._m], lines.T], dim=1)
+            self._values[rows, : self._m] = both.topk(self._m, dim=1).values  # (n_rows, m)
 
     def percentile(self, q: float) -> Tensor:
         """Shape (n_rows,): the `q`-th percentile, in (0, 100), linear between two values.
@@ -546,8 +551,8 @@ class LargestValues:
         place = (self.n_tokens - 1) * q / 100
         below = int(place)
         from_top = self.n_tokens - 1 - below
-        if not 0 <= from_top < self._values.shape[1]:
-            raise ValueError(f"{self._values.shape[1]} values kept of {self.n_tokens}: too few")
+        if not 0 <= from_top < self._m:
+            raise ValueError(f"{self._m} values kept of {self.n_tokens}: too few")
         values = self._values.sort(dim=1, descending=True).values
         lower = values[:, from_top].double()
         upper = values[:, max(from_top - 1, 0)].double()

@@ -63,7 +63,19 @@ def _machine(facts: Mapping[str, Any]) -> str:
 
 def _speed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return _table(
-        ("what", "ctx", "batch", "tokens", "tokens/s", "range", "ratio to forward", "range", "GPU"),
+        (
+            "what",
+            "ctx",
+            "batch",
+            "tokens",
+            "tokens/s",
+            "range",
+            "ratio to forward",
+            "range",
+            "with thresholds",
+            "range",
+            "GPU",
+        ),
         [
             (
                 row["name"],
@@ -72,6 +84,7 @@ def _speed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
                 f"{row['tokens']:,}",
                 *_rates(row),
                 *_ratios(row),
+                *_ratios({"ratio": row.get("ratio_with_thresholds")}),
                 _gigabytes(row.get("cuda_peak_bytes")),
             )
             for row in rows
