@@ -24,6 +24,7 @@ from glossator.datasets.digest import (
     each_batch,
     train_chunks,
 )
+from glossator.datasets.directions import Direction, projector
 from glossator.datasets.kinds import folded_rates
 from glossator.datasets.outputs import Outputs
 from glossator.datasets.readings import Coder, Reading, reading_of
@@ -54,7 +55,7 @@ def collect(
     n_top: int = 20,
     n_firing: int = 50,
     n_silent: int = 50,
-    coder: Coder | None = None,
+    coder: Coder | Direction | None = None,
     offline: bool = False,
     progress: Progress | None = None,
 ) -> list[FeatureRecord]:
@@ -84,6 +85,8 @@ def collect(
         ConfigError: for an unknown site or feature, or a setting that cannot be.
         CorpusError: if the corpus holds nothing to read.
     """
+    if isinstance(coder, Direction):
+        coder = projector(coder)
     settings = CollectSettings(
         tokens=tokens,
         ctx=ctx,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from glossator.datasets.cache import CacheSettings, CacheWriter
 from glossator.datasets.readings import Reading
 from glossator.datasets.reducers import WindowBatch
 from glossator.datasets.settings import CollectSettings
+from glossator.errors import StoreError
 from glossator.types import Pool
 
 
@@ -110,7 +112,25 @@ class CacheSink:
             self.writer.add_document(
                 chunk.number, chunk.document, chunk.pool, chunk.token_ids, chunk.start
             )
+        self._name_features()
         self.writer.close()
+
+    def _name_features(self) -> None:
+        """Writes which feature each number of the cache stands for, beside its folders."""
+        named = pd.DataFrame(
+            {
+                "feature": range(len(self._reading.features)),
+                "id": [str(feature) for feature in self._reading.features],
+                "index": [feature.index for feature in self._reading.features],
+                "negative": [feature.negative for feature in self._reading.features],
+            }
+        )
+        hidden = self.writer.folder / ".features.parquet.part"
+        try:
+            named.to_parquet(hidden, index=False)
+            hidden.replace(self.writer.folder / "features.parquet")
+        except OSError as error:
+            raise StoreError(f"{self.writer.folder} cannot be written: {error}") from error
 
     def release(self) -> None:
         """Lets the folder go; what was finished can be gone on with."""

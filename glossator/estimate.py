@@ -14,7 +14,7 @@ from glossator.pipeline import LOCAL, STAGES, check_names
 from glossator.providers.openai import OpenAILLM
 from glossator.providers.prices import FREE, Price, find_price, price_of, worst_cost
 from glossator.providers.table import REMOTE, make_llm
-from glossator.reading import chosen_features, coder_of, sites_of
+from glossator.reading import chosen_features, coder_of, site_notice, sites_of
 from glossator.scorers.build import ASKS_NOBODY, AUTO, Settings, calibration_windows
 from glossator.store import Store
 from glossator.subject import load_subject
@@ -61,8 +61,11 @@ def plan(
     corpus = load_corpus(config.corpus, offline=limits.offline)
     coder = coder_of(config, subject, limits.offline)
     n = len(chosen_features(config, subject, corpus, coder))
-    at = ", ".join(sites_of(config, subject, coder))
-    notes = [f"{n} features of {at}" + (f" by the coder {coder.name}" if coder else "")]
+    sites = sites_of(config, subject, coder)
+    notes = [
+        f"{n} features of {', '.join(sites)}" + (f" by the coder {coder.name}" if coder else "")
+    ]
+    notes += filter(None, [site_notice(sites, subject, coder)])
     seconds = disk = 0.0
     if "collect" in stages:
         seconds += (config.tokens + config.calibration_tokens) / SUBJECT_RATE

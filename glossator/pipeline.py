@@ -45,6 +45,7 @@ from glossator.reading import (
     coder_digest,
     coder_of,
     collect_settings,
+    site_notice,
     sites_of,
     work_folder,
 )
@@ -269,7 +270,9 @@ class _Job:
             say(Progress("load", 0, 0, note=f"subject {config.model}"))
             subject = load_subject(config.model, limits.device, config.dtype, limits.offline)
             coder = coder_of(config, subject, limits.offline)
-            sites_of(config, subject, coder)  # before a corpus is built for minutes
+            # before a corpus is built for minutes
+            if notice := site_notice(sites_of(config, subject, coder), subject, coder):
+                say(Progress("load", 0, 0, note=notice))
             say(Progress("load", 0, 0, note=f"corpus {config.corpus}"))
             corpus = load_corpus(config.corpus, offline=limits.offline)
             check_readable(corpus, say)

@@ -19,6 +19,8 @@ from glossator.subject import Subject
 from glossator.types import FeatureId
 
 DEFAULT_SITE = "layers.7.mlp.neurons"
+DEFAULT_SAMPLE = 12
+"""Features drawn where none are named; all of them, where there are fewer."""
 
 
 def coder_of(config: RunConfig, subject: Subject, offline: bool = False) -> Coder | None:
@@ -83,6 +85,24 @@ def _check_own_site(own: str, coder: Coder, subject: Subject) -> None:
         ) from error
 
 
+def site_notice(sites: Sequence[str], subject: Subject, coder: Coder | None) -> str:
+    """What to know where a coder is read at another site than it was made for; else empty."""
+    own = getattr(coder, "site", None)
+    if coder is None or own is None:
+        return ""
+    try:
+        made_for = set(subject.expand(own))
+    except ConfigError:
+        made_for = {own}
+    others = [site for site in sites if site not in made_for]
+    if not others:
+        return ""
+    return (
+        f"warning: the coder {coder.name} was made for {own} and is read at {', '.join(others)}: "
+        "its features mean something else there, if anything"
+    )
+
+
 def chosen_features(
     config: RunConfig, subject: Subject, corpus: Corpus, coder: Coder | None
 ) -> list[FeatureId]:
@@ -95,12 +115,16 @@ def chosen_features(
     widths = {site: coder.d_sae if coder else subject.resolve(site).width for site in sites}
     settings = collect_settings(config)
     name = coder.name if coder else None
+    # norms have no negative tail either
+    signed = is_dense(name) and not all(site.endswith(".attn.heads") for site in sites)
+    total = (2 if signed else 1) * sum(widths.values())
+    few = config.features == f"sample:{DEFAULT_SAMPLE}" and total < DEFAULT_SAMPLE
     return choose_features(
-        config.features,
+        "all" if few else config.features,
         subject.name,
         widths,
         seed=config.seed,
-        tails="both" if is_dense(name) else "positive",
+        tails="both" if signed else "positive",
         densities=lambda: densities(subject, sites, corpus, settings, coder),
         coder=name,
     )

@@ -249,3 +249,17 @@ def test_a_text_in_another_alphabet_is_read_and_shown_whole(alphabet: str, place
                 assert "\ufffd" not in "".join(example.tokens)
                 shown += 1
     assert shown > 50
+
+
+def test_a_coder_at_another_site_than_its_own_is_told_of() -> None:
+    from types import SimpleNamespace
+    from typing import Any
+
+    from glossator.reading import site_notice
+
+    subject: Any = SimpleNamespace(expand=lambda site: [site])
+    coder: Any = SimpleNamespace(name="mine", site="layers.14.resid_post")
+    assert site_notice(["layers.14.resid_post"], subject, coder) == ""
+    told = site_notice(["layers.3.resid_post"], subject, coder)
+    assert "layers.14.resid_post" in told
+    assert "layers.3.resid_post" in told
