@@ -553,7 +553,7 @@ class LargestValues:
         from_top = self.n_tokens - 1 - below
         if not 0 <= from_top < self._m:
             raise ValueError(f"{self._m} values kept of {self.n_tokens}: too few")
-        values = self._values.sort(dim=1, descending=True).values
+        values = self._values.topk(from_top + 1, dim=1).values  # (n_rows, from_top + 1)
         lower = values[:, from_top].double()
         upper = values[:, max(from_top - 1, 0)].double()
         return (lower + (upper - lower) * (place - below)).float()
