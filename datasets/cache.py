@@ -22,7 +22,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -157,11 +157,10 @@ class CacheWriter:
             for kind in _KINDS:
                 (self.folder / kind).mkdir(parents=True, exist_ok=True)
             self._lock = _locked(self.folder)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._lock.release)
             self._manifest = self._found_or_new()
-        except BaseException:
-            self._lock.release()
-            raise
+            undo.pop_all()  # it went well, and the lock is kept
 
     @property
     def position(self) -> str | None:
@@ -367,7 +366,8 @@ class CacheWriter:
         number = len(there) + len(_of_kind([shard for _, shard in self._pending], kind))
         hidden = f"{kind}/.{kind}-{number:06d}.part"
         path = self.folder / hidden
-        try:
+        with ExitStack() as undo:
+            undo.callback(_removed, path)
             pq.write_table(
                 table,
                 path,
@@ -381,10 +381,7 @@ class CacheWriter:
             with path.open("rb+") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
                 os.fsync(file.fileno())
-        except BaseException:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-            raise
+            undo.pop_all()
         shard = Shard(
             file=f"{kind}/{kind}-{number:06d}.parquet",
             rows=len(table),
@@ -395,6 +392,12 @@ class CacheWriter:
             sha256=digest,
         )
         self._pending.append((hidden, shard))
+
+
+def _removed(path: Path) -> None:
+    """Takes a file away that was not finished, if that can be done."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)

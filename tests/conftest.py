@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -39,3 +40,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
             for name in [n for n in os.environ if n.endswith(ENDINGS_OF_SECRETS)]:
                 patch.delenv(name)
         return (yield)
+
+
+@pytest.fixture
+def in_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """For tests that call the command in this process: a folder of its own, and a wide terminal."""
+    # The command sets these where they are not set; here they are to be put back.
+    monkeypatch.setenv("TRANSFORMERS_VERBOSITY", os.environ.get("TRANSFORMERS_VERBOSITY", "error"))
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.chdir(tmp_path)

@@ -17,14 +17,7 @@ from tests.tiny_llama import save_tiny_llama, some_texts
 SITE = "layers.0.resid_post"
 
 
-@pytest.fixture(autouse=True)
-def _settled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    # The command sets these where they are not set; here they are to be put back.
-    monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "critical")
-    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
-    monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ _TRAINING = ("training", "training_activations", "training_step", "quality")
 
 GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
     "ground": (0, ("types", "errors")),
-    "core": (1, ("registry", "config", "render", "llm", "device")),
+    "core": (1, ("registry", "config", "render", "llm", "device", "sites")),
     "assets": (2, ("assets",)),
-    "subject": (2, ("subject", "architectures", "hooks", "sites", "heads", "weights")),
+    "subject": (2, ("subject", "architectures", "hooks", "heads", "weights")),
     "sae": (2, ("sae",)),
     "providers": (2, ("providers",)),
     "store": (
