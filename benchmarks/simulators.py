@@ -19,7 +19,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from glossator.providers.metered import MemoryCache, Metered
+from glossator.providers.journal import MemoryJournal
+from glossator.providers.metered import Metered
 from glossator.providers.prices import price_of
 from glossator.providers.table import make_llm
 from glossator.scorers.build import build_simulator
@@ -84,7 +85,7 @@ async def main() -> None:
     run = store.run(options.run) if options.run else store.runs()[-1]
     explanations = [e for e in store.explanations_of(run.id) if not e.abstained]
     inner = make_llm(options.llm)
-    llm = Metered(inner, MemoryCache(), price=price_of(inner), limit=4096)
+    llm = Metered(inner, MemoryJournal(), price=price_of(inner), limit=4096)
     rows: dict[str, list[dict[str, float]]] = defaultdict(list)
     written = [e for e in explanations if not e.words][: options.features]
     patterns = {e.feature: e for e in explanations if e.words}

@@ -364,7 +364,7 @@ def _read_part(
             raise ConfigError(
                 f"memory ran out while the activations of {len(batch)} chunks were counted, of "
                 "which some may be counted already; nothing that was saved is lost. Give a "
-                "smaller batch (--batch), or fewer features"
+                "smaller batch (--batch-size), or fewer features"
             ) from error
         left.discard(group)
 

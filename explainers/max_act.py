@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from glossator.errors import ReplyError
 from glossator.explainers.excerpts import excerpt, marked_words, shown
-from glossator.llm import LLM, Message, Request
-from glossator.types import Explanation, FeatureId, Split
+from glossator.llm import LLM, Message, Request, ask, with_fewer
+from glossator.types import Explanation, FeatureId, Split, Usage
 
 VERSION = "max-act-3"
 SYSTEM = (
@@ -74,7 +74,7 @@ class MaxActExplainer:
         """One phrase, or an abstention where nothing fires.
 
         Raises:
-            ReplyError: if the reply holds no phrase.
+            ReplyError: if the reply holds no phrase, or the prompt is too long with one excerpt.
         """
         if not train.firing:
             return Explanation(
@@ -85,13 +85,16 @@ class MaxActExplainer:
                 VERSION,
                 abstained="nothing fires in the training windows",
             )
-        request = Request(prompt(train, self.n_shown), max_tokens=32, stop=("\n",), prefill=PREFILL)
-        reply = await self.llm.reply(request)
-        try:
-            text = parse(reply.text, cut_off=reply.finish == "length")
-        except ReplyError as error:
-            raise ReplyError(str(error), reply.text, reply.usage) from error
-        return Explanation(feature, text, "max-act", self.llm.name, VERSION, usage=reply.usage)
+
+        async def ask_about(n: int) -> tuple[str, Usage]:
+            request = Request(prompt(train, n), max_tokens=32, stop=("\n",), prefill=PREFILL)
+            return await ask(
+                self.llm, request, lambda reply: parse(reply.text, cut_off=reply.finish == "length")
+            )
+
+        n = min(self.n_shown, len(train.firing))
+        (text, usage), note = await with_fewer(self.llm, n, ask_about)
+        return Explanation(feature, text, "max-act", self.llm.name, VERSION, usage=usage, note=note)
 
 
 def prompt(train: Split, n_shown: int) -> tuple[Message, ...]:

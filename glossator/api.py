@@ -10,21 +10,27 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from glossator.comparing import compare
 from glossator.datasets.collect import collect
 from glossator.datasets.directions import learn_direction, projector
 from glossator.datasets.functions import CallableFeatures, collect_function
 from glossator.datasets.planted import collect_planted
+from glossator.datasets.readings import Coder
+from glossator.embedder import bundled
+from glossator.experiments import Experiments, live_function
 from glossator.explainers.build import build_explainer, needs_llm
+from glossator.live import Live
 from glossator.llm import LLM, as_llm
 from glossator.pipeline import ungrouped
-from glossator.providers.metered import MemoryCache, Metered
+from glossator.providers.journal import MemoryJournal
+from glossator.providers.metered import Metered
 from glossator.providers.prices import FREE, price_of
-from glossator.providers.table import make_llm
+from glossator.providers.table import REMOTE, make_llm
 from glossator.sae import load_coder
-from glossator.scorers.build import AUTO, Settings, build_scorer
+from glossator.scorers.build import ASKS_NOBODY, AUTO, Settings, build_scorer, wants_llm
 from glossator.scorers.nulls import choose_wrong
 from glossator.store import open_store
-from glossator.subject import load_subject
+from glossator.subject import Subject, load_subject
 from glossator.types import Explanation, FeatureRecord, Score
 
 __all__ = [
@@ -32,8 +38,11 @@ __all__ = [
     "collect",
     "collect_function",
     "collect_planted",
+    "compare",
     "explain",
     "learn_direction",
+    "live_function",
+    "live_on",
     "load_coder",
     "load_subject",
     "open_store",
@@ -52,6 +61,7 @@ async def explain(
     *,
     n_shown: int = 10,
     offline: bool = False,
+    live: Live | None = None,
 ) -> Explanation:
     """What `explainer` says of a feature, from the train split of its record alone.
 
@@ -61,14 +71,16 @@ async def explain(
         llm: a name such as `local`, a language model, or a function from messages to a reply.
         n_shown: excerpts shown.
         offline: never try the network.
+        live: for an explainer that makes experiments, from `live_on` or `live_function`.
 
     Raises:
         NotRegistered: if there is no such explainer or language model.
+        ConfigError: if it makes experiments and there is no `live`.
         ReplyError, ProviderError: as the language model does.
     """
     model = _metered(llm, offline) if needs_llm(explainer) else None
     try:
-        part = build_explainer(explainer, model, n_shown=n_shown)
+        part = build_explainer(explainer, model, n_shown=n_shown, live=live)
         return await part.explain(record.feature, record.train)
     finally:
         await _close(model, llm)
@@ -85,7 +97,9 @@ async def score(
     n_scored: int = 40,
     n_shuffled: int = 5,
     seed: int = 0,
+    precision: float = 0.0,
     offline: bool = False,
+    live: Live | None = None,
 ) -> list[Score]:
     """How well `explanation` predicts the test split of `record`, by each of `scorers`.
 
@@ -99,7 +113,9 @@ async def score(
         n_scored: test windows, at most.
         n_shuffled: wrong explanations scored for the null.
         seed: of the sample of windows and the intervals.
+        precision: half of the interval's width at which no more windows are read; 0 reads all.
         offline: never try the network.
+        live: for scorers that make experiments, from `live_on` or `live_function`.
 
     Raises:
         ValueError: if explanation and record are of different features.
@@ -110,9 +126,9 @@ async def score(
         raise ValueError(
             f"the explanation is of {explanation.feature}, the record of {record.feature}"
         )
-    asks_nobody = simulator in ("lexical", "symbolic") or (
-        simulator == AUTO and bool(explanation.words)
-    )
+    names = [scorers] if isinstance(scorers, str) else scorers
+    asks_nobody = simulator in ASKS_NOBODY or (simulator == AUTO and explanation.runs)
+    asks_nobody = asks_nobody and not any(map(wants_llm, names))
     model = None if llm is None or asks_nobody else _metered(llm, offline)
     wrong = choose_wrong(
         explanation,
@@ -128,13 +144,27 @@ async def score(
                 wrong,
                 simulator=simulator,
                 llm=model,
-                settings=Settings(n_scored, seed=seed),
+                settings=Settings(n_scored, seed=seed, precision=precision),
+                embedder=bundled(offline),
+                live=live,
             )
-            for name in ([scorers] if isinstance(scorers, str) else scorers)
+            for name in names
         ]
         return [await ungrouped(p.score(explanation, record.test, record.dev)) for p in parts]
     finally:
         await _close(model, llm)
+
+
+def live_on(subject: Subject, record: FeatureRecord, coder: Coder | None = None) -> Live:
+    """Experiments on `subject` with the feature of `record`, its coder given if it has one.
+
+    Texts are read as they were when it was collected.
+
+    Raises:
+        ConfigError: if the subject, or the coder, has no such feature.
+    """
+    ctx = int(record.provenance.get("ctx", 128))
+    return Experiments(subject, ctx).on(record.feature, record.train.peak, coder)
 
 
 def run_sync(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
@@ -168,12 +198,12 @@ def _kept_local(spec: str, offline: bool) -> LLM:
 
 def _metered(llm: Any, offline: bool) -> Metered:
     if isinstance(llm, str):
-        local = not llm.startswith(("openai:", "anthropic:"))
+        local = llm.partition(":")[0] not in REMOTE
         model = _kept_local(llm, offline) if local else make_llm(llm, offline=offline)
     else:
         model = as_llm(llm)
     price = price_of(model)
-    return Metered(model, MemoryCache(), price=price, limit=4096 if price is FREE else 16)
+    return Metered(model, MemoryJournal(), price=price, limit=4096 if price is FREE else 16)
 
 
 async def _close(model: Metered | None, llm: Any) -> None:

@@ -40,7 +40,8 @@ AUTO_SITE = "auto"
 
 _COLLECTED = (
     *("model", "sae", "corpus", "tokens", "ctx", "window", "calibration_tokens"),
-    *("firing_quantile", "n_top", "n_per_quantile", "n_silent", "dtype", "batch", "seed"),
+    *("firing_quantile", "n_top", "n_per_quantile", "n_silent", "dtype", "batch_size", "seed"),
+    "control",
 )
 """Options that decide what is collected of a feature."""
 
@@ -190,15 +191,21 @@ class RunConfig(_Options):
     scorer_llm: str = ""
     """The language model that simulates and judges; empty for the same as `llm`."""
     base_url: str = ""
-    """Address of an OpenAI-compatible server; holds no user name and no password."""
+    """Address of a server of the model's protocol; holds no user name and no password."""
+    scorer_base_url: str = ""
+    """The same for `scorer_llm`; empty for the same as `base_url`."""
     dtype: str = "auto"
     """Number type that the subject computes in."""
-    batch: int = _setting(64, least=1, most=1 << 16)
+    batch_size: int = _setting(64, least=1, most=1 << 16)
     """Texts that the subject reads at once, at most; another number may change the last bits."""
+    control: str = _setting("", among=("", "random-weights"))
+    """`random-weights` runs the same on the subject with weights drawn anew; empty for none."""
     n_shown: int = _setting(10, least=1, most=1_000)
     """Train examples shown to an explainer."""
     n_scored: int = _setting(40, least=2, most=100_000)
     """Test examples that a scorer reads, at most."""
+    precision: float = _setting(0.0, least=0.0, most=1.0)
+    """Half of the interval's width at which a scorer reads no more of them; 0 reads all."""
     n_shuffled: int = _setting(5, least=0, most=1_000)
     """Wrong explanations scored for the null."""
     seed: int = _setting(0, least=0, most=2**63 - 1)
@@ -214,8 +221,9 @@ class RunConfig(_Options):
             raise ConfigError(
                 f"a window of {self.window} tokens cannot be cut from a ctx of {self.ctx}"
             )
-        if self.base_url:
-            _check_address(self.base_url)
+        for name in ("base_url", "scorer_base_url"):
+            if getattr(self, name):
+                _check_address(name, getattr(self, name))
 
     @property
     def digest(self) -> str:
@@ -249,6 +257,10 @@ class RunLimits(_Options):
     """US dollars that the run may spend in all."""
     max_calls: int | None = _setting(None, least=0)
     """Calls to language models that the run may make in all."""
+    concurrency: int = _setting(32, least=1, most=4096)
+    """Requests to one provider that may be out at once; fewer are where it says so."""
+    batch: bool = False
+    """Whether providers are asked through their batch APIs, at half price and within a day."""
 
 
 _SomeOptions = TypeVar("_SomeOptions", bound=_Options)
@@ -312,7 +324,7 @@ def _digest(plain: Mapping[str, JSON]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _check_address(url: str) -> None:
+def _check_address(name: str, url: str) -> None:
     # The config is stored with the run and shown, so a key must not come in this way.
     try:
         parts = urlsplit(url)
@@ -322,7 +334,7 @@ def _check_address(url: str) -> None:
         fine, secret = False, None
     if secret:
         raise ConfigError(
-            "base_url holds no user name, password or query; give a key in the environment"
+            f"{name} holds no user name, password or query; give a key in the environment"
         )
     if not fine:
-        raise ConfigError("base_url is an address such as http://localhost:8000/v1")
+        raise ConfigError(f"{name} is an address such as http://localhost:8000/v1")

@@ -8,7 +8,10 @@ GlossatorError
 ├── StoreError           the database cannot be opened, read or written
 ├── Unsupported          the language model cannot do what the method needs; says what can
 ├── ReplyError           a language model answered, but not in the form asked for
-│   └── Refused          it declined to answer
+│   ├── Refused          it declined to answer
+│   ├── CutOff           it reached the bound on its length before it had said what was asked for
+│   ├── OutOfRange       a value in it is none of those that were allowed
+│   └── PromptTooLong    the prompt has more tokens than it takes; fewer examples may fit
 ├── BudgetSpent          the next call could pass the budget
 └── ProviderError        a language model could not be reached; `retryable` says if waiting helps
     └── ProviderRefused  it refused the request for good: key, credit, model name
@@ -65,17 +68,53 @@ class ReplyError(GlossatorError):
     """A language model answered, but not in the form asked for.
 
     `reply` is the raw text, at most 2,000 characters of it. `usage` is what it cost, None where
-    that is not known.
+    that is not known. `again` is whether asking again, with what was wrong, may help. `broken` is
+    whether it was lost on its way, so that the model cannot be told what it said. `kind` is what it
+    is counted as: `parse`, `refused`, `cut off`, `range` or `provider`.
     """
 
-    def __init__(self, message: str, reply: str = "", usage: Usage | None = None) -> None:
+    kind = "parse"
+
+    def __init__(
+        self,
+        message: str,
+        reply: str = "",
+        usage: Usage | None = None,
+        *,
+        again: bool = True,
+        broken: bool = False,
+    ) -> None:
         super().__init__(message)
         self.reply = reply[:2000]
         self.usage = usage
+        self.again = again
+        self.broken = broken
+        if broken:
+            self.kind = "provider"
 
 
 class Refused(ReplyError):
     """The language model declined to answer."""
+
+    kind = "refused"
+
+
+class CutOff(ReplyError):
+    """The reply reached the bound on its length before it had said what was asked for."""
+
+    kind = "cut off"
+
+
+class OutOfRange(ReplyError):
+    """The reply is of the form asked for, and a value in it is none of those allowed."""
+
+    kind = "range"
+
+
+class PromptTooLong(ReplyError):
+    """The prompt has more tokens than the language model takes; fewer examples may fit."""
+
+    kind = "provider"
 
 
 class BudgetSpent(GlossatorError):

@@ -1,179 +1,304 @@
-"""What a run would come to, before it is begun: units, calls, tokens, dollars, time and disk."""
+"""What a run would come to, before it is begun: units, calls, tokens, dollars, time and disk.
+
+No key is needed, no language model is loaded and nothing is written. What the store holds already
+is not counted again. Calls and tokens come from a trial (`glossator.trial`) on the records that
+there are, or on imagined ones.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from glossator.blank import BlankEmbedder, BlankLive
+from glossator.collecting import not_collected
 from glossator.config import RunConfig, RunLimits
 from glossator.datasets.corpora import load_corpus
+from glossator.datasets.digest import keeps_acts
+from glossator.datasets.imagined import ImaginedText
+from glossator.datasets.readings import Reading, reading_of
 from glossator.explainers.build import needs_llm
-from glossator.llm import Can
-from glossator.pipeline import LOCAL, STAGES, check_names
-from glossator.providers.openai import OpenAILLM
-from glossator.providers.prices import FREE, Price, find_price, price_of, worst_cost
-from glossator.providers.table import REMOTE, make_llm
-from glossator.reading import chosen_features, coder_of, site_notice, sites_of
-from glossator.scorers.build import ASKS_NOBODY, AUTO, Settings, calibration_windows
+from glossator.forecast import Forecast, download_bytes, subject_rate
+from glossator.models import Usable, Who, check_batch, explains, judges
+from glossator.pipeline import STAGES, check_names, check_readable
+from glossator.providers.journal import LaterJournal
+from glossator.providers.prices import FREE
+from glossator.reading import (
+    chosen_features,
+    coder_of,
+    collect_settings,
+    collection_key,
+    control_notice,
+    site_notice,
+    sites_of,
+    subject_of,
+)
+from glossator.rows import packed
+from glossator.scorers.nulls import Wrong
+from glossator.standing import stand_in_for
 from glossator.store import Store
-from glossator.subject import load_subject
+from glossator.trial import Amount, StandIn, Trial
+from glossator.types import Explanation, FeatureId, FeatureRecord, Usage
+from glossator.units import scorer_for, scoring_asks
 
-EXPLAIN_PROMPT, EXPLAIN_REPLY = 800, 30
-"""Tokens of one explanation, of which most are the same for all features."""
-JUDGE_PROMPT, VOTES = 180, 5
-"""Tokens of one question about a window of 32, and questions a window without probabilities."""
-SIMULATE_PER_TOKEN = (10, 6)
-"""Tokens in the prompt and in the reply for each token simulated."""
-N_OTHERS = Settings().n_others
-SUBJECT_RATE, LOCAL_RATE, REMOTE_SECONDS = 1500.0, 250.0, 0.2
-"""Tokens a second of the subject and of a local model on two cores; seconds a call of an API with
-sixteen at a time. Guesses of the right order; benchmarks/ has measurements."""
-RECORD_BYTES, SCORE_BYTES = 120_000, 40_000
+ROW_BYTES, SUMMARY_BYTES, SCORE_BYTES = 1.25, 400, 10_000
+"""What a stored byte takes on disk with its indexes; a feature's summary; a score with its
+predictions. Of the demo's store."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """An estimate, rather too high than too low."""
+    """An estimate of what is left to do."""
 
     features: int
+    units: Mapping[str, int]
+    """What is left, by stage: features to collect, explanations, scores."""
     calls: int
-    """Calls to language models."""
+    """Calls to language models, repeated attempts left out."""
     prompt_tokens: int
+    cache_read_tokens: int
+    """Of these, read from the provider's cache if that hits."""
     completion_tokens: int
-    dollars: float | None
-    """None where a price is unknown."""
+    dollars_low: float | None
+    """With replies of the usual length, and what providers cache read from there; None where a
+    price is unknown."""
+    dollars_high: float | None
+    """With nothing cached, and every reply as long as it may be."""
     seconds: float
     disk_bytes: int
+    """By which the store grows."""
+    download_bytes: int
+    """Of models that are still to be fetched."""
     notes: tuple[str, ...]
 
 
 def plan(
-    config: RunConfig, limits: RunLimits, store: Store, stages: Sequence[str] = STAGES
+    config: RunConfig,
+    limits: RunLimits,
+    store: Store | None,
+    stages: Sequence[str] = STAGES,
+    *,
+    fresh: bool = False,
 ) -> Plan:
-    """The estimate for what `config` asks for; what `store` already holds is counted again.
+    """The estimate for what `config` asks for and `store` lacks.
+
+    Args:
+        config: as of the run.
+        limits: as of the run.
+        store: is read and not changed; None if there is none yet.
+        stages: as of the run.
+        fresh: whether it is to be begun anew.
 
     Raises:
-        ConfigError, NotRegistered, AssetError, CorpusError: as the run would.
+        ConfigError, NotRegistered, AssetError, CorpusError, Unsupported: as the run would.
     """
     check_names(config)
-    subject = load_subject(config.model, limits.device, config.dtype, limits.offline)
-    corpus = load_corpus(config.corpus, offline=limits.offline)
-    coder = coder_of(config, subject, limits.offline)
-    n = len(chosen_features(config, subject, corpus, coder))
-    sites = sites_of(config, subject, coder)
-    notes = [
-        f"{n} features of {', '.join(sites)}" + (f" by the coder {coder.name}" if coder else "")
-    ]
-    notes += filter(None, [site_notice(sites, subject, coder)])
-    seconds = disk = 0.0
-    if "collect" in stages:
-        seconds += (config.tokens + config.calibration_tokens) / SUBJECT_RATE
-        disk += n * RECORD_BYTES
-    asking = sum(map(needs_llm, config.explainers))
-    explaining = asking * n if "explain" in stages else 0
-    writer = _Asked.of(config.llm, config)
-    writer.add(explaining, EXPLAIN_PROMPT, EXPLAIN_REPLY)
-    reader = _Asked.of(config.scorer_llm or config.llm, config)
-    if "score" in stages:
-        disk += n * len(config.explainers) * len(config.scorers) * SCORE_BYTES
-        # A simulator that was named reads the explanations that carry a pattern, too.
-        read = asking if config.simulator == AUTO else len(config.explainers)
-        for scorer in config.scorers:
-            reader.add_scores(config, scorer, n * read)
-    parts = [writer, reader]
-    unknown = [p.spec for p in parts if p.calls and p.price is None]
-    if unknown:
-        notes.append(f"nobody knows the price of {', '.join(dict.fromkeys(unknown))}")
-    if limits.budget is not None and unknown:
-        notes.append(
-            "so a budget in dollars cannot hold, and the run would refuse: use --max-calls"
-        )
-    elif limits.budget is not None:
-        notes.append(f"the run stops before it passes {limits.budget:g} dollars")
-    notes.append("what is already stored is not paid for again")
-    return Plan(
-        n,
-        sum(p.calls for p in parts),
-        sum(p.prompt for p in parts),
-        sum(p.reply for p in parts),
-        None if unknown else sum(p.dollars for p in parts),
-        seconds + sum(p.seconds for p in parts),
-        int(disk),
-        tuple(notes),
-    )
-
-
-def windows_at_most(n: int) -> int:
-    """How many windows are drawn where `n` are wanted: each of five quantiles has at least one."""
-    half = n // 2
-    return n + max(0, 5 - (half - max(1, half // 3)))
+    check_batch(config, limits)
+    return asyncio.run(_Estimate.of(config, limits, store, fresh).plan(stages))
 
 
 @dataclass
-class _Asked:
-    """What is asked of one language model. Repeated attempts are left out."""
+class _Estimate:
+    """An estimate in the making."""
 
-    spec: str
-    price: Price | None
-    can: frozenset[Can]
-    calls: int = 0
-    prompt: int = 0
-    reply: int = 0
+    config: RunConfig
+    limits: RunLimits
+    store: Store | None
+    run: str | None
+    """The run that would be gone on with."""
+    key: str
+    """Of the collection."""
+    features: list[FeatureId]
+    reading: Reading
+    notes: list[str]
+    recorded: frozenset[FeatureId] = frozenset()
+    _text: ImaginedText | None = None
+    _stand_ins: dict[Who, StandIn] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, spec: str, config: RunConfig) -> _Asked:
-        """The model called `spec`, without loading it, and without a key."""
-        kind, _, model = spec.partition(":")
-        if kind in LOCAL:
-            return cls(spec, FREE, frozenset({Can.ANSWERS, Can.PROMPT_LOGPROBS}))
-        if kind not in REMOTE:
-            llm = make_llm(spec)
-            return cls(spec, price_of(llm), llm.can)
-        # A key that is never sent: without one only another server than the maker's is spoken to.
-        url = config.base_url or os.environ.get(f"{kind.upper()}_BASE_URL", "")
-        if kind == "openai":
-            able = OpenAILLM.connect(
-                model, base_url=url or None, environ={"OPENAI_API_KEY": "none"}
-            )
-            return cls(spec, able.price, able.can)
-        return cls(spec, find_price(kind, model, url or None), frozenset())
+    def of(
+        cls, config: RunConfig, limits: RunLimits, store: Store | None, fresh: bool
+    ) -> _Estimate:
+        """Loads the subject and the text, as the run would."""
+        notes: list[str] = []
+        subject = subject_of(config, limits)
+        coder = coder_of(config, subject, limits.offline)
+        sites = sites_of(config, subject, coder)
+        corpus = load_corpus(config.corpus, offline=limits.offline)
+        check_readable(corpus, lambda progress: notes.append(progress.note))
+        features = chosen_features(config, subject, corpus, coder)
+        notes.insert(
+            0,
+            f"{len(features)} features of {', '.join(sites)}"
+            + (f" by the coder {coder.name}" if coder else ""),
+        )
+        notes += filter(None, [control_notice(config, coder), site_notice(sites, subject, coder)])
+        coders = {coder.name: coder} if coder is not None else {}
+        reading = reading_of(subject, features, corpus, collect_settings(config), coders)
+        key = collection_key(config, subject, corpus, coder)
+        run = None
+        if store is not None and not fresh:
+            same = [r.id for r in store.runs() if r.config_digest == config.digest]
+            run = same[-1] if same else None
+        found = cls(config, limits, store, run, key, features, reading, notes)
+        if store is not None:
+            # Where it goes on with a run, that one says which records it reads.
+            found.key = key if run is None else store.run(run).collection
+            found.recorded = store.recorded(found.key)
+        return found
 
-    def add(self, calls: int, prompt: int, reply: int) -> None:
-        """So many calls, with the tokens of each."""
-        self.calls += calls
-        self.prompt += calls * prompt
-        self.reply += calls * reply
+    async def plan(self, stages: Sequence[str]) -> Plan:
+        """The estimate for `stages`."""
+        config, units = self.config, dict.fromkeys(stages, 0)
+        seconds = disk = 0.0
+        if "collect" in stages:
+            units["collect"], seconds, disk = self._collecting(tuple(stages) == ("collect",))
+        elif any(f not in self.recorded for f in self.features) and "explain" in stages:
+            raise not_collected(next(f for f in self.features if f not in self.recorded))
+        trial = Trial(config, self._record, self._explanations())
+        amounts: list[Amount] = []
+        if "explain" in stages:
+            left = self._left("explain", config.explainers, self.features)
+            units["explain"] = sum(map(len, left.values()))
+            for name, features in left.items():
+                if features and needs_llm(name):
+                    by = await self._stand_in(explains(config))
+                    amounts.append(await trial.explain(name, features, by))
+        if "score" in stages:
+            both = "explain" in stages
+            there = [key for key in trial.explanations if key[1] in config.explainers]
+            of = {e: self.features if both else [f for f, n in there if n == e]
+                  for e in config.explainers}  # fmt: skip
+            left = {
+                f"{e}/{s}": features
+                for e in config.explainers
+                for s in config.scorers
+                for features in self._left("score", [f"{e}/{s}"], of[e]).values()
+            }
+            units["score"] = sum(map(len, left.values()))
+            disk += units["score"] * SCORE_BYTES
+            if units["score"] and scoring_asks(config):
+                by = await self._stand_in(judges(config))
+                self._check_scorers(by)
+                for part, features in left.items():
+                    explainer, _, name = part.partition("/")
+                    if features:
+                        amounts.append(await trial.score(explainer, name, features, by))
+        return self._sum(units, amounts, seconds, disk)
 
-    def add_scores(self, config: RunConfig, scorer: str, explanations: int) -> None:
-        """The calls of `scorer` for so many explanations."""
-        if config.simulator in ASKS_NOBODY:
-            return
-        windows = windows_at_most(config.n_scored) * (1 + config.n_shuffled)
-        windows += windows_at_most(calibration_windows(config.n_scored))
-        if scorer != "simulation":
-            votes = 1 if {Can.ANSWERS, Can.TOP_LOGPROBS} & self.can else VOTES
-            self.add(explanations * windows * votes, JUDGE_PROMPT, 1)
-            return
-        simulator = config.simulator
-        if simulator == AUTO:
-            simulator = "lexical" if Can.PROMPT_LOGPROBS in self.can else "reply"
-        if simulator == "lexical":
-            return
-        asked, answered = SIMULATE_PER_TOKEN
-        self.add(
-            explanations * windows * (1 + N_OTHERS if simulator == "contrast" else 1),
-            200 + asked * config.window,
-            answered * config.window if simulator == "reply" else 0,
+    def _sum(
+        self, units: Mapping[str, int], amounts: Sequence[Amount], seconds: float, disk: float
+    ) -> Plan:
+        used = sum((a.used for a in amounts), Usage())
+        forecast = Forecast(self.store, self.limits)
+        priced = {s.rehearsal.name: s.rehearsal.price for s in self._stand_ins.values()}
+        for amount in amounts:
+            free = priced[amount.llm] is FREE
+            seconds += forecast.seconds(amount, local=free)
+            disk += ROW_BYTES * amount.stored_bytes
+        at_most = None if used.cost is None else sum(a.dollars_at_most for a in amounts)
+        asked = {a.llm for a in amounts if a.used.calls}
+        self.notes += forecast.notes
+        self.notes += self._about_money(sorted(n for n in asked if priced[n] is None), used)
+        specs = [who.spec for who in self._stand_ins if who.is_local]
+        wanted = download_bytes(specs) if used.calls else 0
+        if wanted and self.limits.offline:
+            self.notes.append("models are missing, and the run would refuse: leave out --offline")
+        return Plan(
+            len(self.features),
+            units,
+            used.calls,
+            used.prompt_tokens,
+            used.cache_read_tokens,
+            used.completion_tokens,
+            used.cost,
+            at_most,
+            seconds,
+            int(disk),
+            wanted,
+            tuple(self.notes),
         )
 
-    @property
-    def dollars(self) -> float:
-        return worst_cost(self.price, self.prompt, self.reply) if self.price else 0.0
+    # -- collecting ------------------------------------------------------------------------------
 
-    @property
-    def seconds(self) -> float:
-        if self.price is FREE:
-            # Most of a judge's prompt is shared with other windows and computed once.
-            return self.prompt / 3 / LOCAL_RATE + self.reply / 5
-        return self.calls * REMOTE_SECONDS
+    def _collecting(self, alone: bool) -> tuple[int, float, float]:
+        """Features to collect, seconds and bytes; reads a little, to see how fast that is."""
+        config, settings = self.config, collect_settings(self.config)
+        many = alone and not keeps_acts(len(self.features), settings)
+        known: Collection[FeatureId] = self.recorded
+        if many and self.store is not None:
+            known = {s.feature for s in self.store.summaries(self.key)}
+        missing = [f for f in self.features if f not in known]
+        if not missing and not self.limits.cache:
+            return 0, 0.0, 0.0
+        record = self._imagined().record(self.features[0])
+        each = SUMMARY_BYTES if many else ROW_BYTES * len(packed(record.to_json()))
+        rate, n = subject_rate(self.reading, settings)
+        self.notes.append(f"time of reading the text: {rate:,.0f} tokens a second, on {n:,} tokens")
+        if self.limits.cache:
+            self.notes.append("the cache of all activations comes on top of the disk named here")
+        tokens = config.tokens + config.calibration_tokens
+        return len(missing), tokens / rate, each * len(missing)
+
+    def _imagined(self) -> ImaginedText:
+        if self._text is None:
+            self._text = ImaginedText.of(self.reading, collect_settings(self.config))
+        return self._text
+
+    def _record(self, feature: FeatureId) -> FeatureRecord:
+        found = None if self.store is None else self.store.record(self.key, feature)
+        return found or self._imagined().record(feature)
+
+    # -- what is left, and who would be asked ------------------------------------------------------
+
+    def _explanations(self) -> dict[tuple[FeatureId, str], Explanation]:
+        """By feature and explainer: those that the run has."""
+        if self.store is None or self.run is None:
+            return {}
+        wanted = set(self.features)
+        kept = self.store.explanations_of(self.run)
+        return {(e.feature, e.explainer): e for e in kept if e.feature in wanted}
+
+    def _left(
+        self, stage: str, parts: Sequence[str], features: Sequence[FeatureId]
+    ) -> dict[str, list[FeatureId]]:
+        """By part, the features of which it is not done."""
+        done: frozenset[tuple[FeatureId, str]] = frozenset()
+        if self.store is not None and self.run is not None:
+            done = self.store.done(self.run, stage)
+        return {part: [f for f in features if (f, part) not in done] for part in parts}
+
+    async def _stand_in(self, who: Who) -> StandIn:
+        if who not in self._stand_ins:
+            store = self.store
+            asked = (lambda _: {}) if store is None else store.asked
+            rehearsal, notice = await stand_in_for(who, self.limits, asked)
+            self.notes += [notice] if notice else []
+            kept = (lambda _: None) if store is None else Usable.of(store, self.run).get
+            self._stand_ins[who] = StandIn.of(rehearsal, LaterJournal(kept))
+        return self._stand_ins[who]
+
+    def _check_scorers(self, by: StandIn) -> None:
+        """Refuses what cannot work with the model, as the run does."""
+        anything = Explanation.written_by_hand(self.features[0], "anything")
+        for name in self.config.scorers:
+            wrong, live = Wrong("decoys", ()), BlankLive(self.features[0])
+            scorer_for(self.config, name, anything, wrong, by.llm, BlankEmbedder(), live)
+
+    # -- money -------------------------------------------------------------------------------------
+
+    def _about_money(self, unpriced: Sequence[str], used: Usage) -> list[str]:
+        notes = []
+        budget, most = self.limits.budget, self.limits.max_calls
+        if unpriced:
+            notes.append(f"nobody knows the price of {', '.join(unpriced)}")
+        if unpriced and budget is not None:
+            notes.append(
+                "so a budget in dollars cannot hold, and the run would refuse: use --max-calls"
+            )
+        elif budget is not None:
+            notes.append(f"the run stops before it passes {budget:g} dollars")
+        if most is not None and used.calls:
+            notes.append(f"the run stops after {most:,} calls, those of earlier starts included")
+        return notes

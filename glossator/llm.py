@@ -1,7 +1,8 @@
 """What a language model is to the rest of the package, and the scripted one for tests.
 
 A method builds a `Request` and awaits a `Reply`. Who answers (a local model, a provider's API, a
-function) is decided by whoever builds the model; methods only look at what it `can` do.
+function) is decided by whoever builds the model; methods only look at what it `can` do. `ask` sends
+a request and reads its reply; what cannot be read is asked for again.
 """
 
 from __future__ import annotations
@@ -10,13 +11,28 @@ import asyncio
 import hashlib
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
-from glossator.errors import ConfigError, Unsupported
-from glossator.types import Usage
+from glossator.errors import (
+    ConfigError,
+    CutOff,
+    PromptTooLong,
+    Refused,
+    ReplyError,
+    Unsupported,
+)
+from glossator.types import JSON, FeatureId, Usage
+
+_Read = TypeVar("_Read")
+
+_UNUSABLE = "That cannot be used: "
+ASKED_AGAIN = 2
+"""How often a reply that cannot be read is asked for again, with what was wrong."""
 
 
 class Can(StrEnum):
@@ -29,18 +45,49 @@ class Can(StrEnum):
     PROMPT_LOGPROBS = "prompt_logprobs"
     """Distribution over given answers at marked places of the prompt (`Request.slots`)."""
     SCHEMA = "schema"
-    """Replies held to a JSON schema by the server."""
+    """Replies held to a JSON schema by whoever makes them."""
+    TOOLS = "tools"
+    """Calls of tools in a form of their own; others are asked for them through a schema."""
+    BATCH = "batch"
+    """Many requests at once, answered within a day at a lower price."""
     SEED = "seed"
+    """`sample` decides what is drawn where `temperature` is above 0."""
     SAMPLING = "sampling"
     """`temperature` is honoured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """What a model may call."""
+
+    name: str
+    """Letters, digits, `_` and `-`, at most 64: what all providers take."""
+    description: str
+    schema: str
+    """JSON schema of its arguments, an object, as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """That a model wants a tool called."""
+
+    id: str
+    """Names the call, for the message with its result."""
+    name: str
+    arguments: str
+    """JSON text as the model wrote it; whoever runs the tool checks it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+    calls: tuple[ToolCall, ...] = ()
+    """What an assistant's turn wants called."""
+    call: str = ""
+    """In a `tool` turn, the id of the call that `content` is the result of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +110,16 @@ class Request:
     `answers` is wanted; needs `PROMPT_LOGPROBS`."""
     sample: int = 0
     """Distinguishes repeated votes on the same prompt."""
+    tools: tuple[Tool, ...] = ()
+    """What the model may call."""
+    tool_choice: Literal["auto", "required", "none"] = "auto"
+    """Whether it decides itself, must call one, or must not."""
 
     @property
     def digest(self) -> str:
         """SHA-256 of the content, in hex."""
-        plain = {
-            "messages": [(m.role, m.content) for m in self.messages],
+        plain: dict[str, Any] = {
+            "messages": [_plain(m) for m in self.messages],
             "max_tokens": self.max_tokens,
             "temperature": self.temperature,
             "stop": self.stop,
@@ -78,7 +129,20 @@ class Request:
             "slots": self.slots,
             "sample": self.sample,
         }
+        if self.tools or self.tool_choice != "auto":
+            plain["tools"] = [(t.name, t.description, t.schema) for t in self.tools]
+            plain["tool_choice"] = self.tool_choice
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _plain(message: Message) -> tuple[Any, ...]:
+    """Short for most messages, so that replies kept by earlier versions are found again."""
+    calls = [(c.id, c.name, c.arguments) for c in message.calls]
+    more = (calls, message.call) if calls or message.call else ()
+    return (message.role, message.content, *more)
+
+
+Finish = Literal["stop", "length", "tool_calls", "refused", "other"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +150,7 @@ class Reply:
     """What came back."""
 
     text: str = ""
-    finish: Literal["stop", "length", "refused", "other"] = "stop"
+    finish: Finish = "stop"
     answers: tuple[float, ...] = ()
     """Shape (n_answers,): natural-log probability of each of `Request.answers`; -inf where the
     provider did not list it. Empty if none were asked for."""
@@ -95,6 +159,10 @@ class Reply:
     usage: Usage = Usage(calls=1)
     model: str = ""
     """What the provider says it ran, with its version."""
+    calls: tuple[ToolCall, ...] = ()
+    """Tools that it wants called."""
+    value: JSON = None
+    """What `text` holds as JSON, checked against `Request.schema`; None where there is none."""
 
 
 @runtime_checkable
@@ -122,6 +190,102 @@ class LLM(Protocol):
     async def reply(self, request: Request) -> Reply:
         """The answer to `request`."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a call is for, as the ledger says it."""
+
+    stage: str = ""
+    feature: FeatureId | None = None
+    part: str = ""
+    """Of the stage, such as `max-act/detection`."""
+
+
+NO_PURPOSE = Purpose()
+_PURPOSE: ContextVar[Purpose] = ContextVar("purpose", default=NO_PURPOSE)
+
+
+def purpose() -> Purpose:
+    """What is being worked on, where `working_on` has said so."""
+    return _PURPOSE.get()
+
+
+@contextmanager
+def working_on(what: Purpose) -> Iterator[None]:
+    """Calls made inside, by this task and those it starts, are for `what`."""
+    token = _PURPOSE.set(what)
+    try:
+        yield
+    finally:
+        _PURPOSE.reset(token)
+
+
+async def ask(
+    llm: LLM, request: Request, read: Callable[[Reply], _Read], again: int = ASKED_AGAIN
+) -> tuple[_Read, Usage]:
+    """What `read` makes of the reply to `request`, and what all replies cost together.
+
+    A reply that `read` cannot use (it raises ReplyError), or that does not keep to the schema, is
+    asked for again up to `again` times; the model is told what it said and what was wrong with it.
+
+    Raises:
+        Refused: if it declines; it is not asked again.
+        ReplyError: the last one, with the raw reply and the usage of all.
+    """
+    usage = Usage()
+    asked = request
+    for attempt in range(again + 1):
+        try:
+            reply = await llm.reply(asked)
+            usage += reply.usage
+        except ReplyError as error:
+            usage += error.usage or Usage()
+            said, wrong = error.reply, error
+        else:
+            try:
+                return read(reply), usage
+            except ReplyError as error:
+                said, wrong = reply.text, error
+                if reply.finish == "length" and request.max_tokens and error.kind == "parse":
+                    wrong = CutOff(f"it was cut off at {request.max_tokens} tokens; {error}")
+        if attempt == again or isinstance(wrong, Refused) or wrong.broken or not wrong.again:
+            ended = type(wrong)(str(wrong), said, usage, again=wrong.again, broken=wrong.broken)
+            raise ended from wrong
+        told = Message("user", f"{_UNUSABLE}{wrong}. Reply again, in the form asked for.")
+        before = Message("assistant", said[:2000] or "(empty)")
+        asked = replace(asked, messages=(*asked.messages, before, told))
+    raise AssertionError("the loop returns or raises")
+
+
+def asked_again(request: Request) -> bool:
+    """Whether `ask` has sent `request` before and could not read the reply."""
+    last = request.messages[-1] if request.messages else None
+    return last is not None and last.role == "user" and last.content.startswith(_UNUSABLE)
+
+
+async def with_fewer(
+    llm: LLM, n: int, ask_about: Callable[[int], Awaitable[_Read]]
+) -> tuple[_Read, str]:
+    """What `ask_about` gives for `n` examples, or for as many as `llm` takes; and a note of that.
+
+    Each time that the prompt is too long, it is asked about half as many. Whole examples are left
+    out, for one that is cut could say something else. The note is empty if none was.
+
+    Raises:
+        PromptTooLong: if a single one is too long.
+    """
+    fitting = n
+    while True:
+        try:
+            found = await ask_about(fitting)
+        except PromptTooLong:
+            if fitting <= 1:
+                raise
+            fitting //= 2
+        else:
+            left_out = f"{n - fitting} of {n} examples were left out: the prompt was too long for"
+            return found, "" if fitting == n else f"{left_out} {llm.name}"
 
 
 def need(llm: LLM, wanted: Can, method: str, instead: str) -> None:

@@ -7,24 +7,17 @@ being done are written together, so a run that is killed repeats only what was i
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-import shutil
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Collection, Coroutine, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, TypeVar
 
+from glossator.collecting import Collecting
 from glossator.config import RunConfig, RunLimits
-from glossator.datasets.collect import collect_features
 from glossator.datasets.corpora import Corpus, load_corpus
-from glossator.datasets.digest import digest_of, keeps_acts
-from glossator.datasets.outputs import Outputs
-from glossator.datasets.readings import Coder, reading_of
-from glossator.datasets.sink import CacheSink
-from glossator.datasets.summaries import summaries_of
+from glossator.datasets.readings import Coder
+from glossator.embedder import bundled
 from glossator.errors import (
     BudgetSpent,
     ConfigError,
@@ -34,62 +27,46 @@ from glossator.errors import (
     ProviderRefused,
     ReplyError,
 )
-from glossator.explainers.build import build_explainer, needs_llm
-from glossator.llm import LLM, Reply, Request
+from glossator.experiments import Experiments
+from glossator.explainers.build import needs_llm
+from glossator.live import Live
+from glossator.llm import Purpose, working_on
+from glossator.models import Models, Who, check_batch, explains, judges
+from glossator.progress import Progress, Tell
 from glossator.providers.budget import Budget
-from glossator.providers.metered import Call, MemoryCache, Metered, ReplyCache
-from glossator.providers.prices import FREE, price_of
-from glossator.providers.table import REMOTE, check_spec, make_llm
+from glossator.providers.errand import PACE, Pace
+from glossator.providers.metered import Metered
+from glossator.providers.prices import FREE
+from glossator.providers.table import check_spec
 from glossator.reading import (
     chosen_features,
     coder_digest,
     coder_of,
-    collect_settings,
+    collection_key,
+    control_notice,
     site_notice,
     sites_of,
-    work_folder,
+    subject_of,
 )
-from glossator.rows import plain
 from glossator.runs import Run, RunStatus
-from glossator.scorers.build import (
-    ASKS_NOBODY,
-    AUTO,
-    Settings,
-    asks_llm,
-    build_scorer,
-)
-from glossator.scorers.nulls import Wrong, choose_wrong
-from glossator.scorers.table import SCORERS, SIMULATORS, Scorer
+from glossator.scorers.build import AUTO
+from glossator.scorers.nulls import Wrong
+from glossator.scorers.table import SCORERS, SIMULATORS
 from glossator.scorers.together import first_of
 from glossator.store import Store
-from glossator.subject import Subject, load_subject
-from glossator.types import Explanation, FeatureId, FeatureRecord
+from glossator.subject import Subject
+from glossator.tally import Tally
+from glossator.types import Explanation, FeatureId, Usage
+from glossator.units import explain_one, score_one, scorer_for, scoring_asks
 
 STAGES = ("collect", "explain", "score")
-LOCAL = ("local", "hf", "gguf")
-"""Kinds of language models that run in this process."""
 TOGETHER = 16
 """Units worked on at a time; the language models batch or limit what these ask."""
 LOCAL_TOGETHER = 4
 """The same for scores by a model in this process: enough to batch, and little lost at a kill."""
-FREE_NULLS = 99
-"""Wrong explanations where scoring one costs nothing, which makes p as fine as 0.01."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is."""
-
-    stage: str
-    done: int
-    """Units, or tokens in the stage `read`."""
-    total: int
-    """0 where it is not known."""
-    failed: int = 0
-    spent: float | None = 0.0
-    """US dollars in this run so far."""
-    calls: int = 0
-    note: str = ""
+BATCH_TOGETHER = {"explain": 4096, "score": 128}
+"""The same where requests wait for a batch: a score asks hundreds of times, and each of these takes
+about 20 kB of memory while it waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +81,10 @@ class Outcome:
     status: RunStatus
     stopped: GlossatorError | None = None
     """What ended it before its time: the budget, or a provider that refuses."""
+    used: Usage = Usage()
+    """What language models used in the run, in all."""
 
 
-Tell = Callable[[Progress], None]
 _Result = TypeVar("_Result")
 
 
@@ -118,8 +96,9 @@ async def run(
     stages: Sequence[str] = STAGES,
     fresh: bool = False,
     on_progress: Tell | None = None,
+    pace: Pace = PACE,
 ) -> Outcome:
-    """Does what `config` asks for and `store` lacks.
+    """Does what `config` asks for and `store` lacks; `pace` is that of batches.
 
     Raises:
         ConfigError, NotRegistered, AssetError, CorpusError, Unsupported: before anything is paid.
@@ -127,15 +106,16 @@ async def run(
         asyncio.CancelledError: if interrupted; what is done is stored, and the run marked so.
     """
     check_names(config)
-    job = await _Job.prepare(config, limits, store, fresh, on_progress)
+    check_batch(config, limits)
+    job = await _Job.prepare(config, limits, store, fresh, on_progress, pace)
     status = RunStatus.DONE
     stopped: GlossatorError | None = None
     try:
-        async with job.language_models():
+        async with aclosing(job.models):
             # What is wrong with a model behind an API shows before the text is read for minutes.
             await job.meet(stages, local=False)
             if "collect" in stages:
-                await job.collect(alone=tuple(stages) == ("collect",))
+                await job.collecting.collect(job.features, tuple(stages) == ("collect",))
             # One local model at a time: together they would fill a laptop's memory.
             if "explain" in stages:
                 await job.meet(["explain"], local=True)
@@ -159,7 +139,8 @@ async def run(
         status = RunStatus.SOME_FAILED
     store.finish_run(job.run.id, status)
     done = len(job.complete(stages) - failed)
-    return Outcome(store.run(job.run.id), done, len(failed), status, stopped)
+    used = job.models.tally.used
+    return Outcome(store.run(job.run.id), done, len(failed), status, stopped, used)
 
 
 def check_names(config: RunConfig) -> None:
@@ -174,11 +155,13 @@ def check_names(config: RunConfig) -> None:
         SCORERS.load(name)
     if config.simulator != AUTO:
         SIMULATORS.load(config.simulator)
-    specs = {config.llm, config.scorer_llm or config.llm}
-    for spec in specs:
+    for spec in {config.llm, config.scorer_llm or config.llm}:
         check_spec(spec)
-    if config.base_url and not any(s.partition(":")[0] in REMOTE for s in specs):
+    who = (explains(config), judges(config))
+    if config.base_url and not any(w.base_url == config.base_url for w in who):
         raise ConfigError("--base-url goes with --llm openai:MODEL or anthropic:MODEL")
+    if config.scorer_base_url and not who[1].base_url:
+        raise ConfigError("--scorer-base-url goes with a scorer's openai:MODEL or anthropic:MODEL")
 
 
 def check_readable(corpus: Corpus, say: Tell) -> None:
@@ -214,30 +197,6 @@ async def ungrouped(work: Awaitable[_Result]) -> _Result:
         raise first_of(errors) from None
 
 
-class _StoppedReadingError(Exception):
-    """Ends the thread that reads the text when the run is cancelled."""
-
-
-@dataclass(frozen=True)
-class _AskedAgain:
-    """Replies that are kept, less those that could not be used: these are asked for again."""
-
-    kept: ReplyCache
-    unusable: frozenset[str]
-    """Their texts, as failures keep them."""
-
-    def get(self, key: str) -> Reply | None:
-        """The reply under `key`, if there is one and it was of use."""
-        reply = self.kept.get(key)
-        if reply is None or reply.answers or reply.slots:
-            return reply
-        return None if plain(reply.text)[:2000] in self.unusable else reply
-
-    def put(self, key: str, llm_name: str, request: Request, reply: Reply) -> None:
-        """Keeps `reply` under `key`."""
-        self.kept.put(key, llm_name, request, reply)
-
-
 @dataclass
 class _Job:
     """A run at work."""
@@ -246,30 +205,33 @@ class _Job:
     limits: RunLimits
     store: Store
     run: Run
-    subject: Subject
-    corpus: Corpus
-    coder: Coder | None
     features: list[FeatureId]
     tell: Tell
-    budget: Budget
+    models: Models
+    collecting: Collecting
+    experiments: Experiments
     explainer_llm: Metered | None = None
     scorer_llm: Metered | None = None
-    stage: str = ""
-    made: dict[str, Metered] = field(default_factory=dict)
-    ledger: list[tuple[str, Call]] = field(default_factory=list)
-    """Calls to free models, written with the result that used them."""
 
     @classmethod
     async def prepare(
-        cls, config: RunConfig, limits: RunLimits, store: Store, fresh: bool, tell: Tell | None
+        cls,
+        config: RunConfig,
+        limits: RunLimits,
+        store: Store,
+        fresh: bool,
+        tell: Tell | None,
+        pace: Pace,
     ) -> _Job:
         """Loads the subject and the text, and finds or begins the run."""
         say = tell or (lambda _: None)
 
         def load() -> tuple[Subject, Corpus, Coder | None, list[FeatureId]]:
             say(Progress("load", 0, 0, note=f"subject {config.model}"))
-            subject = load_subject(config.model, limits.device, config.dtype, limits.offline)
+            subject = subject_of(config, limits)
             coder = coder_of(config, subject, limits.offline)
+            if notice := control_notice(config, coder):
+                say(Progress("load", 0, 0, note=notice))
             # before a corpus is built for minutes
             if notice := site_notice(sites_of(config, subject, coder), subject, coder):
                 say(Progress("load", 0, 0, note=notice))
@@ -280,124 +242,22 @@ class _Job:
 
         # The run is begun outside of the thread: whoever cancels leaves none half begun.
         subject, corpus, coder, features = await asyncio.to_thread(load)
-        what = [config.collection_digest, subject.revision, subject.dtype, corpus.digest]
-        what += [coder_digest(coder)] if coder is not None else []
-        key = hashlib.sha256(json.dumps(what).encode()).hexdigest()
+        key = collection_key(config, subject, corpus, coder)
         begun = store.begin_run(
             config, versions=versions(subject, coder), collection=key, fresh=fresh
         )
         spent, calls = store.spent(begun.id)
-        budget = Budget(limits.budget, limits.max_calls, spent, calls)
-        return cls(config, limits, store, begun, subject, corpus, coder, features, say, budget)
-
-    # -- collect -----------------------------------------------------------------------------
-
-    async def collect(self, alone: bool = False) -> None:
-        """Records of all features that the store has none of, in one reading of the text.
-
-        Args:
-            alone: nothing comes after it, so summaries do where records would be too large.
-        """
-        many = alone and not keeps_acts(len(self.features), collect_settings(self.config))
-        known = self._collected() if many else self.store.recorded(self.run.collection)
-        missing = [f for f in self.features if f not in known]
-        if missing or self.limits.cache:
-            await self._in_thread(missing or self.features, many)
-        total = len(self.features)
-        self.tell(Progress("collect", total, total, note="activations are stored"))
-
-    def _there(self, features: Collection[FeatureId], many: bool) -> bool:
-        """Whether the store has all of `features`."""
-        known = self._collected() if many else self.store.recorded(self.run.collection)
-        return known.issuperset(features)
-
-    def _collected(self) -> frozenset[FeatureId]:
-        """The features that there is a summary of."""
-        return frozenset(s.feature for s in self.store.summaries(self.run.collection))
-
-    async def _in_thread(self, missing: list[FeatureId], many: bool) -> None:
-        """Collects in a thread; if cancelled, waits until that has stopped."""
-        stop = threading.Event()
-        reading = asyncio.create_task(asyncio.to_thread(self._collect, missing, many, stop))
-        try:
-            await asyncio.shield(reading)
-        except asyncio.CancelledError:
-            stop.set()
-            await asyncio.wait({reading})
-            reading.exception()  # Looked at, so that asyncio does not complain of it.
-            raise
-
-    def _collect(self, missing: list[FeatureId], many: bool, stop: threading.Event) -> None:
-        def progress(stage: str, done: int, total: int | None) -> None:
-            if stop.is_set():
-                raise _StoppedReadingError
-            self.tell(Progress("read", done, total or 0, note=stage))
-
-        settings = collect_settings(self.config)
-        coders = {self.coder.name: self.coder} if self.coder is not None else {}
-        reading = reading_of(self.subject, missing, self.corpus, settings, coders)
-        folder = work_folder(self.store.url, self.run.collection)
-        sink = CacheSink.of(self.limits.cache, reading, settings) if self.limits.cache else None
-        try:
-            if sink is not None and sink.writer.complete and self._there(missing, many):
-                return
-            if many:
-                digest = digest_of(reading, settings, progress, folder=folder, sink=sink)
-                progress("naming kinds", 0, None)
-                summaries = summaries_of(digest, Outputs.of(self.subject))
-                self.store.put_summaries(self.run.collection, summaries)
-            else:
-                records = collect_features(
-                    self.subject,
-                    missing,
-                    self.corpus,
-                    settings,
-                    progress,
-                    coders=coders,
-                    folder=folder,
-                    sink=sink,
-                )
-                # In one transaction: all is read together, and goes on from the folder if killed.
-                self.store.put_records(self.run.collection, records)
-            if sink is not None:
-                sink.finish()
-        finally:
-            if sink is not None:
-                sink.release()
-        if not many:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def record(self, feature: FeatureId) -> FeatureRecord:
-        """What was collected of `feature`.
-
-        Raises:
-            ConfigError: if nothing was.
-        """
-        found = self.store.record(self.run.collection, feature)
-        if found is None and feature in self._collected():
-            raise ConfigError(
-                f"only a summary was kept of {feature}, as of all features that are collected "
-                "together in large numbers: explain fewer at once, with run and fewer --features"
-            )
-        if found is None:
-            raise ConfigError(
-                f"nothing was collected of {feature} with these options: collect it first, with "
-                "the command collect or run"
-            )
-        return found
+        owed = store.batches.owed(begun.id)
+        budget = Budget(limits.budget, limits.max_calls, spent, calls, owed)
+        tally = Tally(store.used(begun.id))
+        models = Models(config, limits, store, begun.id, budget, say, pace, tally)
+        collecting = Collecting(
+            config, limits, store, begun.collection, subject, corpus, coder, say
+        )
+        experiments = Experiments(subject, config.ctx, config.batch_size)
+        return cls(config, limits, store, begun, features, say, models, collecting, experiments)
 
     # -- language models -----------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def language_models(self) -> AsyncIterator[None]:
-        """Closes at the end what `meet` opened, and writes down what it was asked."""
-        try:
-            yield
-        finally:
-            with self.store.transaction():
-                self._settle()
-            for model in self.made.values():
-                await model.aclose()
 
     async def meet(self, stages: Sequence[str], *, local: bool) -> None:
         """Has the models ready that the stages need; local ones, which fill memory, if `local`.
@@ -408,22 +268,31 @@ class _Job:
         config = self.config
         asking = [e for e in config.explainers if needs_llm(e)]
         if "explain" in stages and self._left("explain", asking):
-            self.explainer_llm = await self._model(config.llm, local)
-        if "score" in stages and self._scoring_asks() and self._left("score", self._scores()):
-            self.scorer_llm = await self._model(config.scorer_llm or config.llm, local)
+            self.explainer_llm = await self._model(explains(config), local)
+        if "score" in stages and scoring_asks(config) and self._left("score", self._scores()):
+            self.scorer_llm = await self._model(judges(config), local)
             if self.scorer_llm is not None:
+                embedder = bundled(self.limits.offline)
                 anything = Explanation.written_by_hand(self.features[0], "anything")
+                live = self._live(self.features[0], 0.0)
                 for name in config.scorers:
-                    self._scorer(name, anything, Wrong("decoys", ()))
+                    wrong = Wrong("decoys", ())
+                    scorer_for(config, name, anything, wrong, self.scorer_llm, embedder, live)
+
+    def _live(self, feature: FeatureId, peak: float) -> Live:
+        """Experiments on the subject; `peak` is the feature's on train text."""
+        return self.experiments.on(feature, peak, self.collecting.coder)
+
+    async def _model(self, who: Who, local: bool) -> Metered | None:
+        """The model `who`; None if it is a local one and those are not wanted yet."""
+        return await self.models.get(who) if local or not who.is_local else None
 
     async def let_go(self) -> None:
         """Drops the local model that explains, unless it scores too."""
-        config = self.config
-        if self.explainer_llm is None or (config.scorer_llm or config.llm) == config.llm:
-            return
-        if config.llm.partition(":")[0] in LOCAL:
+        who = explains(self.config)
+        if self.explainer_llm is not None and who.is_local and who != judges(self.config):
             self.explainer_llm = None
-            await self.made.pop(config.llm).aclose()
+            await self.models.drop(who)
 
     def _scores(self) -> list[str]:
         """What is scored of each feature, as `done` names it."""
@@ -437,7 +306,7 @@ class _Job:
         """The features of which everything is there that `stages` ask for."""
         found = set(self.features)
         if tuple(stages) == ("collect",):
-            found &= self._collected()
+            found &= self.collecting.summarised()
         elif "collect" in stages:
             found &= self.store.recorded(self.run.collection)
         for stage, parts in (("explain", self.config.explainers), ("score", self._scores())):
@@ -445,71 +314,6 @@ class _Job:
                 done = self.store.done(self.run.id, stage)
                 found = {f for f in found if all((f, part) in done for part in parts)}
         return found
-
-    def _scoring_asks(self) -> bool:
-        """Whether any score wants a language model, judging by the names alone."""
-        config = self.config
-        if any(
-            "llm" in getattr(SCORERS.load(s), "__dataclass_fields__", {}) for s in config.scorers
-        ):
-            return True
-        if config.simulator == AUTO:
-            return any(needs_llm(e) for e in config.explainers)
-        return config.simulator not in ASKS_NOBODY
-
-    async def _model(self, spec: str, local: bool) -> Metered | None:
-        """The model called `spec`; None if it is a local one and those are not wanted yet."""
-        if spec in self.made:
-            return self.made[spec]
-        if not local and spec.partition(":")[0] in LOCAL:
-            return None
-        self.tell(Progress("load", 0, 0, note=f"language model {spec}"))
-        options: dict[str, Any] = {
-            "offline": self.limits.offline,
-            "device": self.limits.device,
-        }
-        if self.config.base_url and spec.startswith(("openai:", "anthropic:")):
-            options["base_url"] = self.config.base_url
-        llm: LLM = await asyncio.to_thread(make_llm, spec, **options)
-        price = price_of(llm)
-        free = price is FREE
-        cache: ReplyCache = MemoryCache() if free else self._replies()
-        self.made[spec] = Metered(
-            llm,
-            cache,
-            self.budget,
-            price=price,
-            limit=4096 if free else 16,
-            on_call=self._later if free else self._book,
-        )
-        return self.made[spec]
-
-    def _replies(self) -> ReplyCache:
-        failures = self.store.failures(self.run.id)
-        unusable = frozenset(f.reply for f in failures if f.kind == ReplyError.__name__)
-        return _AskedAgain(self.store.replies, unusable)
-
-    def _later(self, call: Call) -> None:
-        self.ledger.append((self.stage, call))
-
-    def _book(self, call: Call, stage: str = "") -> None:
-        self.store.put_call(
-            self.run.id,
-            stage or self.stage,
-            call.llm,
-            call.usage,
-            request=call.request,
-            attempt=call.attempt,
-            error=call.error,
-            error_type=call.error_type,
-        )
-
-    def _settle(self) -> None:
-        """Writes the ledger of free calls; inside the transaction of a result."""
-        calls, self.ledger = self.ledger, []
-        for stage, call in calls:
-            if call.attempt:
-                self._book(call, stage)
 
     # -- explain and score -----------------------------------------------------------------------
 
@@ -525,13 +329,11 @@ class _Job:
         await self._work("explain", units, len(self.features) * len(self.config.explainers))
 
     async def _explain(self, feature: FeatureId, name: str) -> None:
-        record = self.record(feature)
-        explainer = build_explainer(name, self.explainer_llm, n_shown=self.config.n_shown)
-        explanation = await explainer.explain(feature, record.train)
-        # One from outside may call itself something else than what it was asked for by.
-        explanation = replace(explanation, explainer=name)
+        record = self.collecting.record(feature)
+        live = self._live(feature, record.train.peak)
+        explanation = await explain_one(self.config, record, name, self.explainer_llm, live)
         with self.store.transaction():
-            self._settle()
+            self.models.settle()
             self.store.put_explanation(self.run.id, explanation)
 
     async def score(self) -> None:
@@ -551,33 +353,18 @@ class _Job:
         ]
         await self._work("score", units, len(explanations) * len(self.config.scorers))
 
-    def _scorer(self, name: str, explanation: Explanation, wrong: Wrong) -> Scorer:
-        config = self.config
-        return build_scorer(
-            name,
-            explanation,
-            wrong,
-            simulator=config.simulator,
-            llm=self.scorer_llm,
-            settings=Settings(config.n_scored, seed=config.seed),
-        )
-
     async def _score(
         self, explanation: Explanation, others: Sequence[Explanation], name: str
     ) -> None:
-        feature, config = explanation.feature, self.config
-        record = self.record(feature)
-        asks = asks_llm(name, explanation, config.simulator, self.scorer_llm)
-        n_wrong = config.n_shuffled if asks else max(config.n_shuffled, FREE_NULLS)
-        wrong = choose_wrong(explanation, others, n_wrong, config.seed)
-        scorer = self._scorer(name, explanation, wrong)
-        score = await scorer.score(explanation, record.test, record.dev)
-        if score.n_failed and not score.n:
-            raw = next((p.raw for p in score.predictions if p.raw), "")
-            raise ReplyError(f"no reply of {score.n_failed} could be used: {score.note}", raw)
-        score = replace(score, scorer=name)
+        feature = explanation.feature
+        record = self.collecting.record(feature)
+        embedder = bundled(self.limits.offline)
+        live = self._live(feature, record.train.peak)
+        score = await score_one(
+            self.config, record, explanation, others, name, self.scorer_llm, embedder, live
+        )
         with self.store.transaction():
-            self._settle()
+            self.models.settle()
             self.store.put_score(self.run.id, score)
             # The score's own part names its judge, which whoever looks for it does not know.
             self.store.mark_done(self.run.id, feature, "score", f"{explanation.explainer}/{name}")
@@ -589,17 +376,16 @@ class _Job:
         total: int,
     ) -> None:
         """Runs the units, a few at a time; a failed one is set aside, a fatal error ends all."""
-        self.stage = stage
         finished, failed = total - len(units), 0
-        here = self.scorer_llm is not None and self.scorer_llm.price is FREE
-        gate = asyncio.Semaphore(LOCAL_TOGETHER if here and stage == "score" else TOGETHER)
+        gate = asyncio.Semaphore(self._together(stage))
         self._say(stage, finished, total, failed)
 
         async def one(feature: FeatureId, part: str, work: Coroutine[Any, Any, None]) -> None:
             nonlocal finished, failed
             async with gate:
                 try:
-                    await ungrouped(work)
+                    with working_on(Purpose(stage, feature, part)):
+                        await ungrouped(work)
                 except ProviderRefused:
                     raise
                 except (ReplyError, ProviderError) as error:
@@ -607,7 +393,7 @@ class _Job:
                     reply = error.reply if isinstance(error, ReplyError) else ""
                     kind = type(error).__name__
                     with self.store.transaction():
-                        self._settle()
+                        self.models.settle()
                         self.store.put_failure(
                             self.run.id, feature, stage, part, kind, str(error), reply
                         )
@@ -624,5 +410,13 @@ class _Job:
             for *_, work in units:
                 work.close()
 
+    def _together(self, stage: str) -> int:
+        """How many units of `stage` are worked on at a time."""
+        llm = self.explainer_llm if stage == "explain" else self.scorer_llm
+        free = llm is not None and llm.price is FREE
+        if stage == "score" and free:
+            return LOCAL_TOGETHER
+        return BATCH_TOGETHER[stage] if self.limits.batch and not free else TOGETHER
+
     def _say(self, stage: str, done: int, total: int, failed: int) -> None:
-        self.tell(Progress(stage, done, total, failed, self.budget.spent, self.budget.calls))
+        self.models.show(Progress(stage, done, total, failed))

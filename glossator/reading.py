@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from glossator.assets.cache import cache_folder
-from glossator.config import AUTO_SITE, RunConfig
+from glossator.config import AUTO_SITE, RunConfig, RunLimits
+from glossator.control import load_control
 from glossator.datasets.collect import CollectSettings, densities
 from glossator.datasets.corpora import Corpus
 from glossator.datasets.directions import PREFIX, load_direction, projector
@@ -15,12 +17,33 @@ from glossator.datasets.readings import Coder, is_dense
 from glossator.datasets.selection import choose_features
 from glossator.errors import ConfigError
 from glossator.sae import load_coder
-from glossator.subject import Subject
+from glossator.subject import Subject, load_subject
 from glossator.types import FeatureId
 
 DEFAULT_SITE = "layers.7.mlp.neurons"
 DEFAULT_SAMPLE = 12
 """Features drawn where none are named; all of them, where there are fewer."""
+
+
+def subject_of(config: RunConfig, limits: RunLimits) -> Subject:
+    """The subject that `config` names, or its control.
+
+    Raises:
+        ConfigError, AssetError: if there is none such, or it cannot be read.
+    """
+    if config.control:
+        return load_control(config.model, config.seed, limits.device, config.dtype, limits.offline)
+    return load_subject(config.model, limits.device, config.dtype, limits.offline)
+
+
+def control_notice(config: RunConfig, coder: Coder | None) -> str:
+    """What to know of a run on a control; empty where it is none."""
+    if not config.control:
+        return ""
+    note = f"control: the weights of {config.model} are drawn anew, with seed {config.seed}"
+    if coder is None or coder.name.startswith(PREFIX):
+        return note
+    return f"{note}; the coder {coder.name} stays the one that was trained on the real ones"
 
 
 def coder_of(config: RunConfig, subject: Subject, offline: bool = False) -> Coder | None:
@@ -45,6 +68,13 @@ def coder_digest(coder: Coder | None) -> str:
         weights = getattr(coder, "W_dec").detach().cpu().contiguous().numpy()  # noqa: B009
         digest = hashlib.sha256(weights.tobytes()).hexdigest()[:16]
     return f"{coder.name} {digest}"
+
+
+def collection_key(config: RunConfig, subject: Subject, corpus: Corpus, coder: Coder | None) -> str:
+    """Names what is collected: equal for all runs that can share it."""
+    what = [config.collection_digest, subject.revision, subject.dtype, corpus.digest]
+    what += [coder_digest(coder)] if coder is not None else []
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 
 def sites_of(config: RunConfig, subject: Subject, coder: Coder | None) -> list[str]:
@@ -139,7 +169,7 @@ def collect_settings(config: RunConfig) -> CollectSettings:
         seed=config.seed,
         calibration_tokens=config.calibration_tokens,
         percentile=100 * config.firing_quantile,
-        batch=config.batch,
+        batch=config.batch_size,
         n_top=config.n_top,
         n_firing=5 * config.n_per_quantile,
         n_silent=config.n_silent,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from glossator import schema
 from glossator.errors import StoreError
+from glossator.ledger import Call
 from glossator.types import (
     JSON,
     Explanation,
@@ -159,6 +160,44 @@ def usage_columns(usage: Usage) -> dict[str, Any]:
         "cost": usage.cost,
         "seconds": usage.seconds,
     }
+
+
+def call_rows(connection: Connection, calls: Sequence[Call]) -> list[dict[str, Any]]:
+    """The columns that hold `calls`, but for their run; what they name is looked up together."""
+    about = [c.purpose.feature for c in calls]
+    features = feature_ids(connection, [f for f in about if f is not None])
+    prices = {c: _price_id(connection, *c) for c in {(c.llm, c.price) for c in calls} if c[1]}
+    made = now()
+    return [
+        {
+            "stage": call.purpose.stage,
+            "feature": None if feature is None else features[str(feature)],
+            "part": plain(call.purpose.part),
+            "llm": call.llm,
+            "request": call.request,
+            "attempt": call.attempt,
+            "error": plain(call.error)[:500],
+            "error_type": call.error_type,
+            "cached_calls": call.usage.cached_calls,
+            **usage_columns(call.usage),
+            **{name: getattr(call.usage, name) for name in schema.TOKEN_CLASSES},
+            "price": prices.get((call.llm, call.price)),
+            "batched": call.batched,
+            "made": made,
+        }
+        for call, feature in zip(calls, about, strict=True)
+    ]
+
+
+def _price_id(connection: Connection, llm: str, snapshot: str) -> int:
+    """The row of a price, made if need be."""
+    kept = schema.prices.c
+    query = select(kept.id).where(kept.llm == llm, kept.snapshot == snapshot)
+    found = connection.execute(query).scalar()
+    if found is None:
+        row = {"llm": llm, "snapshot": snapshot, "made": now()}
+        found = insert_once(connection, schema.prices, **row)
+    return int(found if found is not None else connection.execute(query).scalar_one())
 
 
 def now() -> str:

@@ -4,7 +4,8 @@
       │──< scores ── predictions   one for each (run, feature, explainer, scorer, simulator)
       │──< units                   what is finished: (run, feature, stage, part)
       │──< failures                what was given up, until it succeeds
-      └──< calls                   the ledger: each call to a language model and its cost
+      │──< calls >── prices        the ledger: each call to a language model and its cost
+      └──< batches ──< batch_items what is out at a provider: requests whose replies are to come
     features ──< summaries         what was collected, by feature and collection digest: all of it
       └──< records                 its text and activations, of those that somebody may explain
     replies                        replies of language models by the digest of the request
@@ -29,10 +30,14 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Every revision this version knows, oldest first; the last is the one it writes."""
+
+TOKEN_CLASSES = ("cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+"""Columns of the ledger beside the tokens of prompt and completion, of which they are a part."""
 
 metadata = MetaData(
     naming_convention={
@@ -217,8 +222,24 @@ calls = Table(
     Column("error_type", Text, nullable=False),
     *_usage(),
     Column("cached_calls", BigInteger, nullable=False),
+    _feature(nullable=True),  # what the call was for, where it was for one
+    Column("part", Text, nullable=False, server_default=""),
+    *(Column(name, BigInteger, nullable=False, server_default="0") for name in TOKEN_CLASSES),
+    Column("price", Integer, ForeignKey("prices.id")),
+    Column("batched", Boolean, nullable=False, server_default=false()),
     Column("made", Text, nullable=False),
     Index("ix_calls_run", "run"),
+    Index("ix_calls_feature", "feature"),
+)
+
+prices = Table(
+    "prices",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("llm", Text, nullable=False),
+    Column("snapshot", Text, nullable=False),  # the price list's entry, as JSON
+    Column("made", Text, nullable=False),
+    UniqueConstraint("llm", "snapshot"),
 )
 
 replies = Table(
@@ -229,4 +250,28 @@ replies = Table(
     Column("request", Text, nullable=False),
     Column("reply", Text, nullable=False),
     Column("made", Text, nullable=False),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("token", Text, nullable=False, unique=True),
+    _run(),
+    Column("llm", Text, nullable=False),
+    Column("account", Text, nullable=False),  # the provider's address, never a key
+    Column("batch", Text, nullable=False, server_default=""),  # what the provider calls it
+    Column("n", Integer, nullable=False),
+    Column("made", Text, nullable=False),
+    Column("ended", Text),  # NULL while there are items
+    Index("ix_batches_account", "account", "llm"),
+)
+
+batch_items = Table(
+    "batch_items",
+    metadata,
+    Column("batch", Integer, ForeignKey("batches.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("key", Text, nullable=False),
+    Column("worst", Float, nullable=False),
 )

@@ -21,11 +21,14 @@ from typing import TYPE_CHECKING, Self
 from sqlalchemy import delete, func, insert, select
 
 from glossator import export, runs, schema, tables
+from glossator.batches import Batches
 from glossator.config import RunConfig
 from glossator.database import Database
 from glossator.errors import StoreError
+from glossator.ledger import Entry
 from glossator.replies import Replies
 from glossator.rows import (
+    call_rows,
     dump,
     feature_id,
     insert_once,
@@ -55,10 +58,22 @@ from glossator.types import (
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["Failure", "Replies", "Run", "RunStatus", "Store", "open_store", "part_of"]
+__all__ = [
+    "Failure",
+    "Replies",
+    "Run",
+    "RunStatus",
+    "Store",
+    "open_store",
+    "open_to_read",
+    "part_of",
+]
 
 _CHUNK = 100
 """Records read at a time."""
+
+_SUMMED = ("calls", "cached_calls", "prompt_tokens", "completion_tokens", *schema.TOKEN_CLASSES)
+"""Columns of the ledger that are whole numbers and are added up."""
 
 _SUMMARIES = 5000
 """Summaries read or written at a time."""
@@ -81,6 +96,19 @@ def open_store(url: str = "sqlite:///glossator.db") -> Store:
     return Store(Database(url))
 
 
+def open_to_read(url: str) -> Store | None:
+    """The store at `url`, of which nothing is changed; None if it holds nothing yet.
+
+    Raises:
+        StoreError: if it cannot be opened, or was written by another version.
+    """
+    database = Database(url, read_only=True)
+    if database.empty:
+        database.close()
+        return None
+    return Store(database)
+
+
 class Store:
     """The results, for any number of threads. `open_store` makes one.
 
@@ -98,6 +126,8 @@ class Store:
         """What to know about the database, for `doctor`."""
         self.replies = Replies(database)
         """The replies of language models, by key."""
+        self.batches = Batches(database)
+        """Requests that are out at a provider."""
 
     def close(self) -> None:
         """Gives back the file; the store cannot be used after."""
@@ -455,35 +485,16 @@ class Store:
 
     # The ledger
 
-    def put_call(
-        self,
-        run: str,
-        stage: str,
-        llm: str,
-        usage: Usage,
-        *,
-        request: str = "",
-        attempt: int = 1,
-        error: str = "",
-        error_type: str = "",
-    ) -> None:
-        """Notes a call to a language model; `error` is empty if a reply came."""
+    def put_calls(self, run: str, entries: Iterable[Entry]) -> None:
+        """Keeps calls to language models and the replies that came of them, in one transaction."""
         with self._database.writing() as connection:
             runs.known(connection, run)
-            connection.execute(
-                insert(schema.calls).values(
-                    run=run,
-                    stage=stage,
-                    llm=llm,
-                    request=request,
-                    attempt=attempt,
-                    error=plain(error)[:500],
-                    error_type=error_type,
-                    cached_calls=usage.cached_calls,
-                    **usage_columns(usage),
-                    made=now(),
-                )
-            )
+            given = list(entries)
+            if not given:
+                return
+            lines = call_rows(connection, [entry.call for entry in given])
+            connection.execute(insert(schema.calls), [{"run": run, **line} for line in lines])
+            self.replies.put_all(entry for entry in given if entry.reply is not None)
 
     def spent(self, run: str | None = None) -> tuple[float, int]:
         """US dollars and calls so far, in `run` or in all; cached calls count as none.
@@ -496,6 +507,41 @@ class Store:
         with self._database.reading() as connection:
             dollars, calls = connection.execute(query).one()
         return float(dollars or 0.0), int(calls or 0)
+
+    def used(self, run: str) -> Usage:
+        """What the calls of `run` used together; the cost is None if that of any is unknown."""
+        kept = schema.calls.c
+        sums = [func.sum(kept[name]) for name in _SUMMED]
+        unknown = func.count().filter(kept.cost.is_(None) & (kept.calls > 0))
+        query = select(func.sum(kept.cost), func.sum(kept.seconds), unknown, *sums)
+        with self._database.reading() as connection:
+            cost, seconds, n_unknown, *rest = connection.execute(query.where(kept.run == run)).one()
+        whole = {name: int(value or 0) for name, value in zip(_SUMMED, rest, strict=True)}
+        known = None if n_unknown else float(cost or 0.0)
+        return Usage(cost=known, seconds=float(seconds or 0.0), **whole)
+
+    def asked(self, llm: str) -> dict[tuple[str, str], Usage]:
+        """What the replies of the model called `llm` used, by stage and part, over all runs.
+
+        What failed is left out, and what went through a batch API, which took as long as it took.
+        """
+        kept = schema.calls.c
+        columns = ("calls", "prompt_tokens", "completion_tokens", "seconds")
+        query = (
+            select(kept.stage, kept.part, *(func.sum(kept[name]).label(name) for name in columns))
+            .where(kept.llm == llm, kept.attempt > 0, kept.error == "", kept.batched.is_(False))
+            .group_by(kept.stage, kept.part)
+        )
+        with self._database.reading() as connection:
+            return {
+                (row.stage, row.part): Usage(
+                    calls=int(row.calls),
+                    prompt_tokens=int(row.prompt_tokens),
+                    completion_tokens=int(row.completion_tokens),
+                    seconds=float(row.seconds),
+                )
+                for row in connection.execute(query)
+            }
 
     # Tables for people; `glossator.tables` documents their columns
 
@@ -529,7 +575,7 @@ class Store:
 
         A name with a suffix is one file: the scores with their explanations, then explanations
         without a score, abstentions among them. Any other name is a folder with a file for each
-        of `features`, `explanations`, `scores`, `predictions`; it is made if need be.
+        of `features`, `explanations`, `scores`, `predictions`, `calls`; it is made if need be.
 
         Args:
             path: Where to. A file that is there is replaced, whole or not at all.

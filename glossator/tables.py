@@ -13,7 +13,9 @@ the row. `TYPES` lists every column.
   read. `cost` and `seconds` are of the scoring alone.
 - **predictions**: one row for each predicted value. Where a scorer judged a whole window,
   `position` is NA and `token` is the window's text. Where it failed, `predicted` is NaN.
-- **calls**: the ledger, one row for each request sent or found in the cache.
+- **calls**: the ledger, one row for each request sent or found in the cache, and what it was for.
+  Tokens read from and written to a provider's cache are among the prompt's, those of reasoning
+  among the completion's. `price` is the price list's entry that the cost was reckoned by, as JSON.
 """
 
 from __future__ import annotations
@@ -136,6 +138,8 @@ TYPES: dict[str, dict[str, str]] = {
     "calls": {
         "run": "string",
         "stage": "string",
+        "feature": "string",
+        "part": "string",
         "llm": "string",
         "request": "string",
         "attempt": "int64",
@@ -143,6 +147,11 @@ TYPES: dict[str, dict[str, str]] = {
         "error_type": "string",
         "n_cached": "int64",
         **_USAGE,
+        "cache_read_tokens": "int64",
+        "cache_write_tokens": "int64",
+        "reasoning_tokens": "int64",
+        "price": "string",
+        "batched": "bool",
         "made": _TIME,
     },
 }
@@ -253,12 +262,18 @@ def predictions(connection: Connection, run: str | None) -> DataFrame:
 def calls(connection: Connection, run: str | None) -> DataFrame:
     """The ledger."""
     kept = schema.calls.c
-    query = select(
-        *(kept.run, kept.stage, kept.llm, kept.request, kept.attempt),
-        *(kept.error, kept.error_type, kept.cached_calls),
-        *_of_usage(schema.calls),
-        kept.made,
-    ).order_by(kept.id)
+    query = (
+        select(
+            *(kept.run, kept.stage, schema.features.c.name, kept.part, kept.llm, kept.request),
+            *(kept.attempt, kept.error, kept.error_type, kept.cached_calls),
+            *_of_usage(schema.calls),
+            *(kept[name] for name in schema.TOKEN_CLASSES),
+            *(schema.prices.c.snapshot, kept.batched, kept.made),
+        )
+        .outerjoin(schema.features, kept.feature == schema.features.c.id)
+        .outerjoin(schema.prices, kept.price == schema.prices.c.id)
+        .order_by(kept.id)
+    )
     if run is not None:
         query = query.where(kept.run == run)
     return _frame("calls", connection.execute(query).all())
@@ -269,6 +284,7 @@ READERS: dict[str, Reader] = {
     "explanations": explanations,
     "scores": scores,
     "predictions": predictions,
+    "calls": calls,
 }
 """The tables that a folder of exported files holds."""
 

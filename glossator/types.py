@@ -11,7 +11,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, Self, TypeAlias
@@ -196,10 +196,14 @@ class Scale(StrEnum):
     """0 to 10, where 10 is the feature's peak (Bills et al. 2023)."""
     LOG_ODDS = "log-odds"
     """Log odds of firing, or a difference of such; only its order and linear relation count."""
+    COSINE = "cosine"
+    """How near in meaning, from cosines; only its order and linear relation count."""
 
 
 SILENT = "silent"
 TOP = "top"
+MISMARKED = "mismarked"
+"""Of a prediction: a firing window of which silent tokens were marked as if they fired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,6 +416,12 @@ class Usage(_Jsonable):
     """US dollars; None where a price is unknown, never 0 for unknown."""
     seconds: float = 0.0
     """Time spent waiting for replies, summed over calls."""
+    cache_read_tokens: int = 0
+    """Prompt tokens that the provider had in its cache; among `prompt_tokens`."""
+    cache_write_tokens: int = 0
+    """Prompt tokens that the provider put into its cache; among `prompt_tokens`."""
+    reasoning_tokens: int = 0
+    """Tokens generated before the answer; among `completion_tokens`."""
 
     def __add__(self, other: Usage) -> Usage:
         unknown = self.cost is None or other.cost is None
@@ -422,7 +432,40 @@ class Usage(_Jsonable):
             self.completion_tokens + other.completion_tokens,
             None if unknown else (self.cost or 0.0) + (other.cost or 0.0),
             self.seconds + other.seconds,
+            self.cache_read_tokens + other.cache_read_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class NgramPath(_Jsonable):
+    """A run of tokens at whose last one a feature fires; one way through a graph of n-grams."""
+
+    steps: tuple[tuple[str, ...], ...]
+    """Shape (n_steps,), in the order of the text: the tokens that may stand there; empty if any
+    may."""
+    activation: float
+    """What is expected at the last token, raw units."""
+
+    def __post_init__(self) -> None:
+        if not self.steps or not self.steps[0] or not self.steps[-1]:
+            raise ValueError("a path begins and ends with a step that names tokens")
+        if not math.isfinite(self.activation):
+            raise ValueError("a path's activation is a finite number")
+
+    @property
+    def detail(self) -> tuple[int, int]:
+        """How much it asks for: of several that end at a token, the greatest counts."""
+        return len(self.steps), sum(map(bool, self.steps))
+
+    def ends_at(self, tokens: Sequence[str], i: int) -> bool:
+        """Whether it can be read off `tokens` up to number `i`."""
+        first = i + 1 - len(self.steps)
+        if first < 0:
+            return False
+        inside = zip(self.steps, tokens[first : i + 1], strict=True)
+        return all(not allowed or token in allowed for allowed, token in inside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,13 +488,22 @@ class Explanation(_Jsonable):
     exceptions: tuple[str, ...] = ()
     words: tuple[tuple[str, float], ...] = ()
     """Token texts and their mean activation in raw units: the pattern that `symbolic` runs."""
+    paths: tuple[NgramPath, ...] = ()
+    """Runs of tokens: the pattern that `symbolic` runs where there are any, in place of `words`."""
     abstained: str = ""
     """Why there is no explanation; empty if there is one."""
     usage: Usage = Usage()
+    note: str = ""
+    """What to know about how it was made, such as examples that were left out."""
 
     def __post_init__(self) -> None:
         if bool(self.text.strip()) == bool(self.abstained):
             raise ValueError("an explanation has a text, or a reason to abstain, and not both")
+
+    @property
+    def runs(self) -> bool:
+        """Whether it carries a pattern that predicts activations as a program."""
+        return bool(self.words or self.paths)
 
     @classmethod
     def written_by_hand(cls, feature: FeatureId, text: str) -> Explanation:
@@ -495,7 +547,7 @@ class Prediction(_Jsonable):
     tokens: tuple[str, ...] = ()
     """Shape (n_tokens,), also where the prediction is of the whole window."""
     failure: str = ""
-    """Kind of failure, such as `parse`, `refused`; empty if it worked."""
+    """`parse`, `refused`, `range`, `cut off` or `provider`; empty if it worked."""
     raw: str = ""
     """The reply that could not be used, at most 2,000 characters."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from glossator.errors import ReplyError
-from glossator.llm import LLM, Message, Request
+from glossator.errors import OutOfRange, ReplyError
+from glossator.llm import LLM, Message, Request, ask
 from glossator.scorers.layout import line_of, unbroken
-from glossator.types import Explanation, Scale, Simulation, Usage
+from glossator.types import Explanation, Scale, Simulation
 
 VERSION = "reply-1"
 SYSTEM = (
@@ -23,8 +23,6 @@ SHOT = (
     "Description: words for animals\n\nTokens:\n1: the\n2: old\n3: dog\n4: slept",
     '{"1": 0, "2": 0, "3": 10, "4": 0}',
 )
-ASKED_TWICE_MORE = 2
-"""How often a reply that cannot be read is asked for again, with what was wrong."""
 
 
 @dataclass(frozen=True)
@@ -49,23 +47,12 @@ class ReplySimulator:
         Raises:
             ReplyError: if after three tries a value is missing or not from 0 to 10.
         """
-        request = request_for(explanation.text, tokens)
-        usage = Usage()
-        for attempt in range(ASKED_TWICE_MORE + 1):
-            reply = await self.llm.reply(request)
-            usage += reply.usage
-            try:
-                return Simulation(tokens, parse(reply.text, len(tokens)), Scale.TENTHS, usage)
-            except ReplyError as error:
-                if attempt == ASKED_TWICE_MORE:
-                    raise ReplyError(str(error), reply.text, usage) from error
-                told = (
-                    *request_for(explanation.text, tokens).messages,
-                    Message("assistant", reply.text[:2000] or "(empty)"),
-                    Message("user", f"That cannot be used: {error}. Reply again, JSON only."),
-                )
-                request = replace(request, messages=told)
-        raise AssertionError("the loop returns or raises")
+        values, usage = await ask(
+            self.llm,
+            request_for(explanation.text, tokens),
+            lambda reply: parse(reply.text, len(tokens)),
+        )
+        return Simulation(tokens, values, Scale.TENTHS, usage)
 
 
 def request_for(text: str, tokens: Sequence[str]) -> Request:
@@ -93,8 +80,8 @@ def parse(text: str, n_tokens: int) -> tuple[float, ...]:
     """The values of tokens 1 to `n_tokens` in the JSON object of `text`, code fences allowed.
 
     Raises:
-        ReplyError: if it is no such object, a token is missing or unknown, or a value is not a
-            number from 0 to 10.
+        ReplyError: if it is no such object, a token is missing or unknown, or a value is no number.
+        OutOfRange: if a value is not from 0 to 10.
     """
     begin, end = text.find("{"), text.rfind("}")
     try:
@@ -118,8 +105,10 @@ def parse(text: str, n_tokens: int) -> tuple[float, ...]:
     for key in wanted:
         value = found[key]
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 <= value <= 10:
-            raise ReplyError(f"the value of token {key} is not from 0 to 10", text)
+        if not number:
+            raise ReplyError(f"the value of token {key} is no number", text)
+        if not 0 <= value <= 10:
+            raise OutOfRange(f"the value of token {key} is not from 0 to 10", text)
         values.append(float(value))
     return tuple(values)
 

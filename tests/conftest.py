@@ -10,9 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from glossator.store import Store
+    from tests.loopback import Loopback
 
 LOOPBACK = ["127.0.0.1", "::1"]
 ENDINGS_OF_SECRETS = ("_API_KEY", "_AUTH_TOKEN", "_BASE_URL")
@@ -51,3 +56,36 @@ def in_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.chdir(tmp_path)
+
+
+# Of the tests of whole runs; what they import takes seconds, which others need not wait for.
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds the subject and the text of a run that takes a second."""
+    from tests.pipeline_child import save_subject, save_texts
+
+    place = tmp_path_factory.mktemp("pipeline")
+    save_subject(place / "subject")
+    save_texts(place / "texts.jsonl")
+    return place
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A store of its own."""
+    from glossator.store import open_store
+
+    with open_store(f"sqlite:///{tmp_path}/glossator.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def server() -> Iterator[Loopback]:
+    """Answers by the rule of `tests.pipeline_child`."""
+    from tests.loopback import Loopback
+    from tests.pipeline_child import rule
+
+    with Loopback(rule) as opened:
+        yield opened

@@ -1,4 +1,4 @@
-"""A real server on 127.0.0.1 that speaks the OpenAI and Anthropic protocols, and fails on demand.
+"""A real server on 127.0.0.1 that speaks OpenAI's protocols and Anthropic's, and fails on demand.
 
 Replies follow a rule given by the test; faults come from a queue; every request is logged.
 """
@@ -13,10 +13,12 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
+
+from tests.loopback_batches import FakeBatches
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Asked:
         """Role and text of each message, the system prompt first."""
         system = self.body.get("system")
         turns = [] if system is None else [("system", _plain(system))]
-        return turns + [(m["role"], _plain(m["content"])) for m in self.body.get("messages", [])]
+        return turns + [_turn(m) for m in self.body.get("messages", self.body.get("input", []))]
 
     @property
     def last(self) -> str:
@@ -43,10 +45,19 @@ class Asked:
         return self.messages[-1][1]
 
 
+def _turn(item: Mapping[str, Any]) -> tuple[str, str]:
+    """Role and text of a message, or of what the Responses protocol has in place of one."""
+    kind = item.get("type", "message")
+    roles = {"function_call": "assistant", "function_call_output": "tool"}
+    text = item.get("output", "") if kind in roles else item["content"]
+    return roles[kind] if kind in roles else item["role"], _plain(text)
+
+
 def _plain(content: Any) -> str:
+    """The text of a message: that of all its blocks, results of tools included."""
     if isinstance(content, str):
         return content
-    return "".join(block["text"] for block in content)
+    return "".join(block.get("text") or block.get("content", "") for block in content or ())
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,21 @@ class Answer:
     """As OpenAI calls it: `stop`, `length`, `content_filter`; refusals are `refused`."""
     cached: int = 0
     """Prompt tokens read from the provider's cache."""
+    written: int = 0
+    """Prompt tokens written to it."""
+    thought: int = 0
+    """Tokens generated before the text, among those of the reply."""
+    calls: tuple[tuple[str, str], ...] = ()
+    """Tools called: names, and arguments as JSON text."""
+    places: Sequence[Any] = ()
+    """`prompt_logprobs` as vLLM sends them, where they are asked for."""
+    count: Callable[[str], int] = lambda text: len(text.split())
+    """How many tokens a text is."""
+
+    @property
+    def made(self) -> int:
+        """Tokens of the reply."""
+        return self.count(self.text) + self.thought
 
 
 @dataclass(frozen=True)
@@ -80,6 +106,8 @@ class Fault:
     """Share of the body that is sent before hanging up."""
     cut: float = 1.0
     """Share of the body that is sent as if it were all."""
+    drip: float = 0.0
+    """Seconds between one byte of the body and the next."""
 
 
 def status(code: int, message: str = "scripted", **headers: str) -> Fault:
@@ -114,6 +142,8 @@ RESET = Fault(reset=True)
 TRUNCATED = Fault(cut=0.6)
 HALF_SENT = Fault(keep=0.5)
 EMPTY = sends("")
+DRIP = Fault(drip=0.1)
+HUGE = sends(b" " * 50_000_000)
 HTML = sends("<!doctype html><title>Bad gateway</title>", "text/html")
 
 Rule = Callable[[Asked], str | Answer]
@@ -136,8 +166,22 @@ class Loopback:
         self.delay = delay
         self.admit = admit
         self.log: list[Asked] = []
+        self.looked: list[Asked] = []
+        """Requests for the list of models."""
+        self.models: Sequence[str] = ()
+        """What is on that list."""
+        self.count: Callable[[str], int] = lambda text: len(text.split())
+        """How many tokens a text is."""
+        self.around = 0
+        """Tokens around each message."""
+        self.owner = "loopback"
+        """Of these models."""
+        self.sent = 0
+        """Bytes of bodies."""
         self.at_once = 0
         """The most requests that were in hand together."""
+        self.answered = 0
+        self.batches = FakeBatches(self._reply)
         self._active = 0
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
@@ -208,8 +252,13 @@ class Loopback:
             for name, _, value in (line.partition(":") for line in head[1:] if line)
         }
         raw = await reader.readexactly(int(headers.get("content-length", "0")))
-        path = head[0].split(" ")[1]
+        method, path = head[0].split(" ")[:2]
+        if (answer := self.batches.serve(method, path, headers, raw)) is not None:
+            return await self._answer(Asked(path, headers, {}, 0.0), answer, writer)
         asked = Asked(path, headers, json.loads(raw or b"{}"), time.monotonic())
+        if (method, path.partition("?")[0]) == ("GET", "/v1/models"):
+            self.looked.append(asked)
+            return await self._answer(asked, self.admit(asked.at) or Fault(), writer)
         self.log.append(asked)
         self._active += 1
         self.at_once = max(self.at_once, self._active)
@@ -236,39 +285,47 @@ class Loopback:
         lines |= fault.headers
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         writer.write(f"HTTP/1.1 {fault.status} x\r\n{head}\r\n".encode("latin-1"))
-        writer.write(body[: int(len(body) * fault.keep)])
-        await writer.drain()
+        kept = body[: int(len(body) * fault.keep)]
+        step = 1 if fault.drip else 1_000_000
+        for start in range(0, len(kept), step):
+            writer.write(kept[start : start + step])
+            await writer.drain()
+            self.sent += step
+            await asyncio.sleep(fault.drip)
+        self.answered += 1
         return fault.keep == 1.0
 
     def _reply(self, asked: Asked) -> dict[str, Any]:
+        if asked.path.partition("?")[0] == "/v1/models":
+            entries = [{"id": name, "owned_by": self.owner} for name in self.models]
+            return {"object": "list", "data": entries, "has_more": False}
         found = self.rule(asked)
         answer = found if isinstance(found, Answer) else Answer(found)
-        prompt = sum(len(text.split()) for _, text in asked.messages)
-        if asked.path == "/v1/chat/completions":
-            return _completion(asked, answer, prompt)
-        assert asked.path == "/v1/messages", asked.path
-        return _message(asked, answer, prompt)
+        answer = replace(answer, count=self.count)
+        prompt = sum(self.count(text) + self.around for _, text in asked.messages)
+        return FORMS[asked.path](asked, answer, prompt)
 
 
 def _completion(asked: Asked, answer: Answer, prompt: int) -> dict[str, Any]:
     refused = answer.finish == "refused"
-    choice: dict[str, Any] = {
-        "index": 0,
-        "finish_reason": "stop" if refused else answer.finish,
-        "message": {
-            "role": "assistant",
-            "content": None if refused else answer.text,
-            "refusal": answer.text if refused else None,
-        },
-        "logprobs": None,
+    finish = "tool_calls" if answer.calls else "stop" if refused else answer.finish
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": None if refused or answer.calls else answer.text,
+        "refusal": answer.text if refused else None,
     }
+    if answer.calls:
+        message["tool_calls"] = [
+            {"id": f"call_{i}", "type": "function", "function": {"name": n, "arguments": a}}
+            for i, (n, a) in enumerate(answer.calls)
+        ]
+    choice: dict[str, Any] = {"index": 0, "finish_reason": finish, "message": message}
     if asked.body.get("logprobs"):
         top = dict(answer.top) or {answer.text: 0.0}
         entries = [{"token": t, "logprob": value, "bytes": None} for t, value in top.items()]
         kept = entries[: asked.body["top_logprobs"]]
         choice["logprobs"] = {"content": [{**entries[0], "top_logprobs": kept}], "refusal": None}
-    made = len(answer.text.split())
-    return {
+    reply = {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 1,
@@ -276,27 +333,87 @@ def _completion(asked: Asked, answer: Answer, prompt: int) -> dict[str, Any]:
         "choices": [choice],
         "usage": {
             "prompt_tokens": prompt,
-            "completion_tokens": made,
-            "total_tokens": prompt + made,
-            "prompt_tokens_details": {"cached_tokens": answer.cached},
+            "completion_tokens": answer.made,
+            "total_tokens": prompt + answer.made,
+            "prompt_tokens_details": {
+                "cached_tokens": answer.cached,
+                "cache_write_tokens": answer.written,
+            },
+            "completion_tokens_details": {"reasoning_tokens": answer.thought},
+        },
+    }
+    if asked.body.get("prompt_logprobs"):
+        reply["prompt_logprobs"] = list(answer.places)
+    return reply
+
+
+def _response(asked: Asked, answer: Answer, prompt: int) -> dict[str, Any]:
+    reasons = {"length": "max_output_tokens", "content_filter": "content_filter"}
+    said: dict[str, Any] = {"type": "output_text", "text": answer.text, "annotations": []}
+    if answer.finish == "refused":
+        said = {"type": "refusal", "refusal": answer.text}
+    message: dict[str, Any] = {"type": "message", "role": "assistant", "content": [said]}
+    calls = [
+        {
+            "type": "function_call",
+            "id": f"fc_{i}",
+            "call_id": f"call_{i}",
+            "name": n,
+            "arguments": a,
+        }
+        for i, (n, a) in enumerate(answer.calls)
+    ]
+    thoughts: dict[str, Any] = {"type": "reasoning", "id": "rs_1", "summary": []}
+    reason = reasons.get(answer.finish)
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "model": f"{asked.body['model']}-2026-01-01",
+        "status": "incomplete" if reason else "completed",
+        "error": None,
+        "incomplete_details": {"reason": reason} if reason else None,
+        "output": [thoughts, *(calls or [message])],
+        "usage": {
+            "input_tokens": prompt,
+            "input_tokens_details": {
+                "cached_tokens": answer.cached,
+                "cache_write_tokens": answer.written,
+            },
+            "output_tokens": answer.made,
+            "output_tokens_details": {"reasoning_tokens": answer.thought},
+            "total_tokens": prompt + answer.made,
         },
     }
 
 
 def _message(asked: Asked, answer: Answer, prompt: int) -> dict[str, Any]:
     reasons = {"stop": "end_turn", "length": "max_tokens", "refused": "refusal"}
+    calls = [
+        {"type": "tool_use", "id": f"toolu_{i}", "name": n, "input": json.loads(a)}
+        for i, (n, a) in enumerate(answer.calls)
+    ]
     return {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",
         "model": f"{asked.body['model']}-20260101",
-        "content": [{"type": "text", "text": answer.text}],
-        "stop_reason": reasons[answer.finish],
+        "content": calls or [{"type": "text", "text": answer.text}],
+        "stop_reason": "tool_use" if calls else reasons[answer.finish],
         "stop_sequence": None,
         "usage": {
-            "input_tokens": prompt - answer.cached,
+            "input_tokens": prompt - answer.cached - answer.written,
             "cache_read_input_tokens": answer.cached,
-            "cache_creation_input_tokens": 0,
-            "output_tokens": len(answer.text.split()),
+            "cache_creation_input_tokens": answer.written,
+            "output_tokens": answer.made,
+            "output_tokens_details": {"thinking_tokens": answer.thought},
         },
     }
+
+
+FORMS = {
+    "/v1/chat/completions": _completion,
+    "/v1/responses": _response,
+    "/v1/messages": _message,
+}
+"""What a reply looks like at each address."""

@@ -1,7 +1,8 @@
 """A small run of the whole pipeline: subject, text, a rule that answers, and a process to kill.
 
-`python -m tests.pipeline_child STORE` reads a config from standard input, runs it, and prints each
-step that it makes.
+`python -m tests.pipeline_child STORE` reads a config, limits and the pace of batches from standard
+input, runs it, and prints each step that it makes. It may be told to die as it writes replies of a
+batch down, once there are so many.
 """
 
 from __future__ import annotations
@@ -10,20 +11,24 @@ import asyncio
 import dataclasses
 import json
 import math
+import os
 import random
 import re
+import signal
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from glossator.config import RunConfig, RunLimits
 from glossator.llm import Can, Reply, Request
-from glossator.pipeline import Outcome, Progress, run
+from glossator.pipeline import Outcome, run
+from glossator.progress import Progress
+from glossator.providers.errand import PACE, Pace
 from glossator.providers.openai import OpenAILLM
-from glossator.providers.prices import FlatPrice
+from glossator.providers.prices import FlatPrice, Price, find_price
 from glossator.store import Store, open_store
 from glossator.types import Explanation, FeatureId, Split, Usage
 from tests.loopback import Answer, Asked, Loopback
@@ -120,6 +125,8 @@ def function(messages: Sequence[Mapping[str, str]]) -> str:
 class Priced:
     """The OpenAI protocol at the address in the environment, at a known price."""
 
+    price: Price | None
+
     def __init__(self) -> None:
         self._llm = dataclasses.replace(OpenAILLM.connect("priced"), price=PER_TOKEN)
         self.price = PER_TOKEN
@@ -143,6 +150,15 @@ class Priced:
         await self._llm.aclose()
 
 
+class Listed(Priced):
+    """The same, at the list's price of a model that OpenAI itself serves."""
+
+    def __init__(self) -> None:
+        found = find_price("openai", "gpt-4.1-mini")
+        self._llm = dataclasses.replace(OpenAILLM.connect("gpt-4.1-mini"), price=found)
+        self.price = found
+
+
 @dataclasses.dataclass(frozen=True)
 class Outsider:
     """An explainer from outside, which calls itself something else."""
@@ -163,9 +179,11 @@ def do(
     stages: tuple[str, ...] = ("collect", "explain", "score"),
     tell: Callable[[Progress], None] | None = None,
     fresh: bool = False,
+    pace: Pace = PACE,
     **limits: Any,
 ) -> Outcome:
-    work = run(config, RunLimits(**limits), store, stages=stages, on_progress=tell, fresh=fresh)
+    given = RunLimits(**limits)
+    work = run(config, given, store, stages=stages, on_progress=tell, fresh=fresh, pace=pace)
     return asyncio.run(work)
 
 
@@ -184,14 +202,33 @@ def asked_about(server: Loopback) -> Counter[str]:
     return Counter(kind_of(asked.messages) for asked in server.log)
 
 
+def _die_after(store: Store, replies: int) -> None:
+    """Has this process killed amid the first write after so many replies of batches are kept."""
+    settle, kept = store.batches.settle, 0
+
+    def last(items: Iterable[tuple[str, int]]) -> None:
+        nonlocal kept
+        given = list(items)
+        if given and kept >= replies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        settle(given)
+        kept += len(given)
+
+    store.batches.settle = last  # type: ignore[method-assign]
+
+
 def main() -> None:
-    config = RunConfig.from_mapping(json.load(sys.stdin))
+    told = json.load(sys.stdin)
+    config, limits = RunConfig.from_mapping(told["config"]), RunLimits(**told["limits"])
+    pace = Pace(**told.get("pace", {}))
 
     def tell(progress: Progress) -> None:
         print(progress.stage, progress.done, progress.total, flush=True)
 
     with open_store(sys.argv[1]) as store:
-        outcome = asyncio.run(run(config, RunLimits(), store, on_progress=tell))
+        if "dies_after" in told:
+            _die_after(store, told["dies_after"])
+        outcome = asyncio.run(run(config, limits, store, on_progress=tell, pace=pace))
     print("end", outcome.status.value.replace(" ", "-"), flush=True)
 
 

@@ -211,12 +211,13 @@ def test_a_phrase_is_read(reply: str, wanted: str) -> None:
 )
 def test_no_phrase_is_an_error_that_keeps_what_it_cost(reply: str) -> None:
     paid = Usage(calls=1, cost=0.5)
-    llm = ScriptedLLM([Reply(reply, usage=paid)])
+    llm = ScriptedLLM([Reply(reply, usage=paid)] * 3)
     train = split_of([(TOP, 1)])
     with pytest.raises(ReplyError) as caught:
         asyncio.run(MaxActExplainer(llm).explain(FEATURE, train))
     assert caught.value.reply == reply
-    assert caught.value.usage == paid
+    assert caught.value.usage == paid + paid + paid
+    assert "it holds no explanation" in llm.requests[-1].messages[-1].content
 
 
 @given(st.text(max_size=100))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +18,10 @@ from glossator.config import RunConfig, RunLimits
 from glossator.errors import (
     BudgetSpent,
     ProviderRefused,
+    StoreError,
 )
-from glossator.pipeline import Progress, run
+from glossator.pipeline import run
+from glossator.progress import Progress
 from glossator.runs import RunStatus
 from glossator.store import Store, open_store
 from tests.loopback import Answer, Asked, Fault, Loopback, sends, status
@@ -30,46 +32,23 @@ from tests.pipeline_child import (
     kind_of,
     rows,
     rule,
-    save_subject,
-    save_texts,
 )
 
 ROOT = Path(__file__).parents[1]
-LIMIT = 16
+LIMIT = RunLimits().concurrency
 """Requests that one run has out at a time, at most."""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Holds the subject and the text."""
-    place = tmp_path_factory.mktemp("pipeline")
-    save_subject(place / "subject")
-    save_texts(place / "texts.jsonl")
-    return place
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(f"sqlite:///{tmp_path}/glossator.db") as opened:
-        yield opened
-
-
-@pytest.fixture
-def server() -> Iterator[Loopback]:
-    with Loopback(rule) as opened:
-        yield opened
 
 
 # -- going on -------------------------------------------------------------------------------------
 
 
-def child(config: RunConfig, database: Path) -> subprocess.Popen[str]:
+def child(config: RunConfig, database: Path, **limits: int) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.pipeline_child", f"sqlite:///{database}"],
         cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdin is not None
-    process.stdin.write(json.dumps(config.to_json()))
+    process.stdin.write(json.dumps({"config": config.to_json(), "limits": limits}))
     process.stdin.close()
     return process
 
@@ -118,6 +97,56 @@ def test_after_kills_in_every_stage_the_rows_are_those_of_an_undisturbed_run(
     assert max(again.values()) <= 1 + 3
 
 
+def killed_after(process: subprocess.Popen[str], server: Loopback, answered: int) -> bool:
+    """Kills it once the server has answered so many requests; False if it ended before."""
+    while server.answered < answered and process.poll() is None:
+        time.sleep(0.001)
+    alive = process.poll() is None
+    process.kill()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+    return alive
+
+
+@pytest.mark.timeout(900)
+def test_twenty_kills_while_scoring_repeat_no_more_than_what_was_in_flight(
+    folder: Path, tmp_path: Path
+) -> None:
+    in_flight, chance = 4, random.Random(3)
+    database = tmp_path / "killed.db"
+    with Loopback(rule, delay=0.005) as server:
+        config = config_for(
+            folder, server, features="0-11", scorers=["detection"], n_scored=32, n_shuffled=1
+        )
+        with open_store(f"sqlite:///{tmp_path}/whole.db") as store:
+            do(config, store)
+            expected, whole = rows(store), len(server.log)
+            assert (
+                sum(len(score.predictions) for score in store.scores_of("r1", predictions=True))
+                >= 200
+            )
+        with open_store(f"sqlite:///{database}") as store:
+            do(config, store, stages=("collect", "explain"))
+        before = server.answered
+        each = (whole - 12) // 22  # Of what is asked; twelve requests explain.
+        for kill in range(20):
+            process = child(config, database, concurrency=in_flight)
+            moment = server.answered + chance.randint(1, 2 * each - 1)
+            assert killed_after(process, server, min(moment, before + whole - 20)), kill
+        with open_store(f"sqlite:///{database}") as store:
+            assert do(config, store).status is RunStatus.DONE
+            assert rows(store) == expected
+            calls = store.calls("r1")
+            assert (calls["error"] == "").all()
+    again = Counter(json.dumps(asked.body) for asked in server.log[whole:])
+    assert set(again) == {json.dumps(asked.body) for asked in server.log[:whole]}
+    repeated = sum(again.values()) - len(again)
+    assert 0 <= repeated <= 20 * in_flight
+    # Every reply that was paid for and written down is in the ledger, once.
+    assert int(calls["n_calls"].sum()) == whole
+
+
 @pytest.mark.parametrize(("stage", "done"), [("read", 1), ("explain", 1), ("score", 1)])
 def test_a_cancelled_run_is_marked_so_and_goes_on(
     folder: Path, store: Store, tmp_path: Path, stage: str, done: int
@@ -152,6 +181,32 @@ def test_a_cancelled_run_is_marked_so_and_goes_on(
             # What was under way when it was cancelled was finished and kept.
             assert before == len(server.log) - before
     assert asked <= before
+
+
+def test_a_disk_that_fills_is_told_and_going_on_pays_for_no_kept_reply_again(
+    folder: Path, store: Store, server: Loopback, tmp_path: Path
+) -> None:
+    config = config_for(folder, server, features="0-1", scorers=["detection"], n_scored=16)
+    with open_store(f"sqlite:///{tmp_path}/whole.db") as other:
+        do(config, other)
+        expected, whole = rows(other), len(server.log)
+    do(config, store, stages=("collect", "explain"))
+    with store._database.reading() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        assert isinstance(pages, int)
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages + 8}")
+    with pytest.raises(StoreError, match="disk is full"):
+        do(config, store)
+    assert store.run("r1").status is not RunStatus.DONE
+    with store._database.reading() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count=1000000")
+    kept = int(store.calls("r1")["n_calls"].sum())
+    sent = len(server.log) - whole
+    assert 2 < kept < whole
+    assert sent - kept <= LIMIT  # What was out when the disk was full could not be kept.
+    assert do(config, store).status is RunStatus.DONE
+    assert rows(store) == expected
+    assert len(server.log) - whole - sent == whole - kept
 
 
 # -- budgets, refusals, failures ------------------------------------------------------------------
@@ -235,8 +290,8 @@ def test_a_reply_without_an_explanation_fails_one_feature_and_is_asked_for_again
     def mumbles(asked: Asked) -> Answer:
         if kind_of(asked.messages) == "explain" and broken:
             if not lost:
-                lost.append(asked.last)
-            if asked.last in lost:
+                lost.append(_question(asked.last))
+            if any(_question(text) in lost for _, text in asked.messages):
                 return Answer("...")
         return rule(asked)
 
@@ -251,17 +306,22 @@ def test_a_reply_without_an_explanation_fails_one_feature_and_is_asked_for_again
         assert len(store.scores_of("r1")) == 2
         before = len(server.log)
         assert do(config, store).status is RunStatus.SOME_FAILED  # Still broken.
-        assert len(server.log) == before + 1
+        assert len(server.log) == before + 3  # It is told twice what was wrong.
         broken = False
         assert do(config, store).status is RunStatus.DONE
         assert store.failures("r1") == []
-        since = server.log[before + 1 :]
-        assert [a.last for a in since if kind_of(a.messages) == "explain"] == lost
+        since = server.log[before + 3 :]
+        assert [_question(a.last) for a in since if kind_of(a.messages) == "explain"] == lost
         # The others' scores are as they were; only this one is scored, beside one wrong one.
         (late,) = (e for e in store.explanations_of("r1") if e.text not in known)
         subjects = {_explained_in(a) for a in since} - {""}
         assert late.text in subjects
         assert len(subjects) == 2
+
+
+def _question(text: str) -> str:
+    """A message without the words that the provider is told to begin with."""
+    return text.partition("\n\nBegin your reply with")[0]
 
 
 def _explained_in(asked: Asked) -> str:

@@ -17,25 +17,38 @@ _TRAINING = ("training", "training_activations", "training_step", "quality")
 
 GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
     "ground": (0, ("types", "errors")),
-    "core": (1, ("registry", "config", "render", "llm", "device", "sites")),
+    "core": (
+        1,
+        (
+            *("registry", "config", "render", "llm", "ledger", "live", "writing", "device"),
+            "sites",
+        ),
+    ),
     "assets": (2, ("assets",)),
-    "subject": (2, ("subject", "architectures", "hooks", "heads", "weights")),
+    "embedder": (2, ("embedder", "hard")),
+    "subject": (2, ("subject", "architectures", "hooks", "heads", "weights", "control")),
     "sae": (2, ("sae",)),
     "providers": (2, ("providers",)),
     "store": (
         2,
         (
-            *("store", "schema", "database", "rows", "runs", "replies", "tables", "export"),
-            "migrations",
+            *("store", "schema", "database", "rows", "runs", "replies", "batches", "tables"),
+            *("export", "migrations"),
         ),
     ),
-    "datasets": (3, ("datasets", *(f"sae.{name}" for name in _TRAINING))),
+    "datasets": (3, ("datasets", "experiments", *(f"sae.{name}" for name in _TRAINING))),
     "explainers": (4, ("explainers",)),
     "scorers": (4, ("scorers",)),
     "agent": (5, ("agent",)),
     "shell": (
         6,
-        ("", "__main__", "api", "pipeline", "reading", "estimate", "doctor", "cli", "web"),
+        (
+            *("", "__main__", "api", "pipeline", "units", "collecting", "models", "tally"),
+            "comparing",
+            *("trial", "standing", "blank", "forecast"),
+            *("progress", "reading"),
+            *("estimate", "doctor", "cli", "web"),
+        ),
     ),
 }
 """Group to its layer and its modules under `glossator`; a folder stands for all that is in it.
@@ -43,7 +56,7 @@ GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
 A module may import its own group and those of lower layers.
 """
 
-SIDEWAYS = {("subject", "assets"), ("sae", "assets"), ("providers", "assets")}
+SIDEWAYS = {(group, "assets") for group in ("subject", "sae", "providers", "embedder")}
 """Imports within a layer that are meant: who loads a model asks for its file."""
 
 NEVER = {("explainers", "datasets"), ("scorers", "datasets")}

@@ -12,8 +12,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glossator.errors import ConfigError, ProviderError, Unsupported
-from glossator.llm import LLM, Can, FunctionLLM, Message, Reply, Request, ScriptedLLM, as_llm, need
+from glossator.errors import ConfigError, ProviderError, Refused, ReplyError, Unsupported
+from glossator.llm import (
+    LLM,
+    Can,
+    FunctionLLM,
+    Message,
+    Purpose,
+    Reply,
+    Request,
+    ScriptedLLM,
+    Tool,
+    ToolCall,
+    as_llm,
+    ask,
+    need,
+    purpose,
+    working_on,
+)
+from glossator.types import Usage
 
 Messages = Sequence[Mapping[str, str]]
 ASK = Request((Message("system", "Be brief."), Message("user", "What?")))
@@ -145,7 +162,13 @@ texts = st.text(max_size=12)
 requests = st.builds(
     Request,
     messages=st.lists(
-        st.builds(Message, st.sampled_from(["system", "user", "assistant"]), texts),
+        st.builds(
+            Message,
+            st.sampled_from(["system", "user", "assistant", "tool"]),
+            texts,
+            st.lists(st.builds(ToolCall, texts, texts, texts), max_size=1).map(tuple),
+            texts,
+        ),
         min_size=1,
         max_size=3,
     ).map(tuple),
@@ -157,6 +180,8 @@ requests = st.builds(
     answers=st.lists(texts, max_size=2).map(tuple),
     slots=st.lists(texts, max_size=2).map(tuple),
     sample=st.integers(0, 5),
+    tools=st.lists(st.builds(Tool, texts, texts, texts), max_size=1).map(tuple),
+    tool_choice=st.sampled_from(["auto", "required", "none"]),
 )
 
 
@@ -178,7 +203,65 @@ def test_every_field_of_a_request_is_in_its_digest(request: Request) -> None:
         "answers": (*request.answers, "x"),
         "slots": (*request.slots, "x"),
         "sample": request.sample + 1,
+        "tools": (*request.tools, Tool("x", "", "{}")),
+        "tool_choice": "none" if request.tool_choice == "auto" else "auto",
     }
     assert changed.keys() == {f.name for f in dataclasses.fields(Request)}
     digests = {dataclasses.replace(request, **{k: v}).digest for k, v in changed.items()}  # type: ignore[arg-type]
     assert len(digests | {request.digest}) == len(changed) + 1
+
+
+def read_number(reply: Reply) -> int:
+    if not reply.text.isdigit():
+        raise ReplyError("it is no number")
+    return int(reply.text)
+
+
+def test_what_cannot_be_read_is_asked_for_again_with_what_was_wrong() -> None:
+    paid = Usage(1, cost=0.5)
+    llm = ScriptedLLM([Reply(text, usage=paid) for text in ("seven", "", "7")])
+    assert asyncio.run(ask(llm, ASK, read_number)) == (7, paid + paid + paid)
+    first, second, third = llm.requests
+    assert first == ASK
+    assert second.messages[: len(ASK.messages)] == ASK.messages
+    assert [m.role for m in third.messages[len(ASK.messages) :]] == ["assistant", "user"] * 2
+    assert "it is no number" in third.messages[-1].content
+    assert third.messages[-2].content == "(empty)"
+
+
+def test_after_two_more_the_error_has_the_last_reply_and_the_cost_of_all() -> None:
+    paid = Usage(1, cost=0.5)
+    llm = ScriptedLLM([Reply(text, usage=paid) for text in ("a", "b", "c", "7")])
+    with pytest.raises(ReplyError, match="no number") as caught:
+        asyncio.run(ask(llm, ASK, read_number))
+    assert (caught.value.reply, caught.value.usage) == ("c", paid + paid + paid)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Refused("no", "no", Usage(1)),
+        ReplyError("too long", usage=Usage(1), again=False),
+        ReplyError("half a body", usage=Usage(1), broken=True),
+    ],
+)
+def test_what_asking_again_would_not_mend_is_asked_once(error: ReplyError) -> None:
+    llm = ScriptedLLM([error, "7"])
+    with pytest.raises(type(error)) as caught:
+        asyncio.run(ask(llm, ASK, read_number))
+    assert len(llm.requests) == 1
+    assert caught.value.usage == Usage(1)
+    assert (caught.value.again, caught.value.broken) == (error.again, error.broken)
+
+
+def test_a_purpose_holds_for_the_tasks_begun_inside_and_not_for_others() -> None:
+    async def seen() -> str:
+        await asyncio.sleep(0)
+        return purpose().part
+
+    async def work() -> list[str]:
+        with working_on(Purpose(part="a")):
+            inside = asyncio.create_task(seen())
+        return [await inside, await asyncio.create_task(seen())]
+
+    assert asyncio.run(work()) == ["a", ""]

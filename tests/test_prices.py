@@ -1,6 +1,16 @@
+import json
+
 import pytest
 
-from glossator.providers.prices import FREE, FlatPrice, ListedPrice, find_price, worst_cost
+from glossator.providers.prices import (
+    FREE,
+    Discounted,
+    FlatPrice,
+    ListedPrice,
+    find_price,
+    price_snapshot,
+    worst_cost,
+)
 
 
 def test_a_known_model_costs_what_its_maker_says() -> None:
@@ -43,3 +53,23 @@ def test_local_models_cost_nothing() -> None:
 def test_a_price_is_not_negative() -> None:
     with pytest.raises(ValueError, match="at least 0"):
         FlatPrice(-1.0, 0.0)
+
+
+def test_a_batch_costs_half() -> None:
+    price = find_price("anthropic", "claude-sonnet-4-5")
+    assert price is not None
+    half = Discounted(price)
+    counts = {"cache_read": 100, "cache_write": 50}
+    assert half.cost(1_000, 500, **counts) == pytest.approx(price.cost(1_000, 500, **counts) / 2)
+    assert json.loads(price_snapshot(half))["share"] == 0.5
+    assert json.loads(price_snapshot(half))["input"] == pytest.approx(1.5)
+
+
+def test_a_snapshot_says_what_each_class_of_token_cost_and_whose_list_it_was() -> None:
+    price = find_price("openai", "gpt-4o-mini")
+    assert price is not None
+    kept = json.loads(price_snapshot(price))
+    assert (kept["input"], kept["output"], kept["cache_read"]) == (0.15, 0.6, 0.075)
+    assert (kept["source"], kept["provider"]) == ("genai-prices", "openai")
+    assert kept["version"]
+    assert kept["per"] == 1_000_000

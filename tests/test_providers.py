@@ -1,9 +1,9 @@
 import asyncio
-import functools
 import json
 import math
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -16,6 +16,7 @@ from glossator.errors import (
     ConfigError,
     GlossatorError,
     NotRegistered,
+    PromptTooLong,
     ProviderError,
     ProviderRefused,
     Refused,
@@ -23,15 +24,19 @@ from glossator.errors import (
     Unsupported,
 )
 from glossator.llm import Can, FunctionLLM, Message, Reply, Request, as_llm
+from glossator.providers.answers import match_answers
 from glossator.providers.anthropic import AnthropicLLM
-from glossator.providers.anthropic import read_reply as read_message
 from glossator.providers.faults import MAX_RETRY_AFTER, retry_after
-from glossator.providers.openai import OpenAILLM, match_answers, read_reply
+from glossator.providers.openai import OpenAILLM
+from glossator.providers.openai_responses import OpenAIResponsesLLM
 from glossator.providers.table import make_llm
+from glossator.types import Usage
 from tests.loopback import (
+    DRIP,
     EMPTY,
     HALF_SENT,
     HTML,
+    HUGE,
     RESET,
     TRUNCATED,
     Answer,
@@ -43,41 +48,7 @@ from tests.loopback import (
     status,
     without,
 )
-
-KEY = "sk-test-51f7c0ffee51f7c0ffee"
-ASK = Request((Message("system", "Be brief."), Message("user", "Which colour?")), max_tokens=16)
-Remote = OpenAILLM | AnthropicLLM
-PROTOCOLS = ["openai", "anthropic"]
-
-
-def connect(protocol: str, server: Loopback, model: str = "", timeout: float = 10.0) -> Remote:
-    if protocol == "openai":
-        environ = {"OPENAI_API_KEY": KEY}
-        return OpenAILLM.connect(
-            model or "gpt-4o-mini", base_url=server.openai_url, timeout=timeout, environ=environ
-        )
-    return AnthropicLLM.connect(
-        model or "claude-opus-4-8",
-        base_url=server.anthropic_url,
-        timeout=timeout,
-        environ={"ANTHROPIC_API_KEY": KEY},
-    )
-
-
-def ask(llm: Remote, *requests: Request) -> list[Reply]:
-    async def work() -> list[Reply]:
-        try:
-            return [await llm.reply(request) for request in requests]
-        finally:
-            await llm.aclose()
-
-    return asyncio.run(work())
-
-
-def failure(protocol: str, fault: Fault, request: Request = ASK) -> tuple[GlossatorError, Loopback]:
-    with Loopback(faults=[fault]) as server, pytest.raises(GlossatorError) as caught:
-        ask(connect(protocol, server, timeout=1.0), request)
-    return caught.value, server
+from tests.protocols import ASK, KEY, PROTOCOLS, ask, connect, failure, unconnected
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -103,7 +74,7 @@ def test_a_fatal_status_is_one_request_and_says_what_to_do(protocol: str, code: 
     assert isinstance(error, ProviderRefused)
     assert error.exit_code == 3
     assert not error.retryable
-    assert f"{protocol.upper()}_API_KEY" in str(error)
+    assert PROTOCOLS[protocol].key_variable in str(error)
     assert "--llm local" in str(error)
     assert len(server.log) == 1
 
@@ -152,9 +123,11 @@ BAD_BODIES = {
     "not utf-8": sends(b"\xff\xfe{"),
     "huge": sends(b" " * 9_000_000),
     "wrong types": changed(
-        lambda r: r | {"choices": {"0": 1}, "content": [7], "usage": "much", "model": 3}
+        lambda r: (
+            r | {"choices": {"0": 1}, "content": [7], "output": [7], "usage": "much", "model": 3}
+        )
     ),
-    "no content": without("choices", "content"),
+    "no content": without("choices", "content", "output"),
 }
 
 
@@ -164,6 +137,7 @@ def test_a_body_that_is_no_reply_is_an_error_that_keeps_it(protocol: str, kind: 
     error, server = failure(protocol, BAD_BODIES[kind])
     assert isinstance(error, ReplyError)
     assert not isinstance(error, Refused)
+    assert error.broken
     assert len(error.reply) <= 2000
     assert len(str(error)) < 400
     assert len(server.log) == 1
@@ -199,12 +173,13 @@ def test_a_refusal_is_no_reply_and_says_what_it_used(protocol: str) -> None:
     assert caught.value.usage.prompt_tokens == 4
 
 
-def test_a_filtered_reply_is_a_refusal() -> None:
+@pytest.mark.parametrize("protocol", ["openai", "openai-responses"])
+def test_a_filtered_reply_is_a_refusal(protocol: str) -> None:
     with (
         Loopback(lambda asked: Answer("", finish="content_filter")) as server,
         pytest.raises(Refused),
     ):
-        ask(connect("openai", server), ASK)
+        ask(connect(protocol, server), ASK)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -214,11 +189,70 @@ def test_a_cut_off_reply_says_so(protocol: str) -> None:
     assert (reply.text, reply.finish) == ("Deep", "length")
 
 
+TOO_LONG = {
+    "OpenAI": (400, "This model's maximum context length is 8192 tokens, you sent 9000"),
+    "OpenAI responses": (400, "Your input exceeds the context window of this model."),
+    "OpenAI by the minute": (429, "Request too large for gpt-4o on tokens per min (TPM)"),
+    "Anthropic": (400, "prompt is too long: 210000 tokens > 200000 maximum"),
+    "Anthropic with reply": (400, "input length and `max_tokens` exceed context limit: 1 + 2 > 2"),
+    "Anthropic by size": (413, "Request exceeds the maximum size"),
+    "vLLM": (400, "The decoder prompt (length 9) is longer than the maximum model length of 8."),
+    "vLLM, older": (400, "the model's context length is only 4096 tokens"),
+    "llama.cpp": (400, "request (9 tokens) exceeds the available context size (8 tokens)"),
+    "llama.cpp, older": (500, "the request exceeds the available context size, try increasing it"),
+    "llama.cpp, batch": (500, "input is too large to process. increase the physical batch size"),
+    "Ollama": (400, "the input length exceeds the context length"),
+}
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_prompt_that_is_too_long_concerns_only_that_request(protocol: str) -> None:
-    said = "prompt is too long: maximum context length is 8192 tokens"
-    error, _ = failure(protocol, status(400, said))
-    assert isinstance(error, ReplyError)
+@pytest.mark.parametrize("who", TOO_LONG)
+def test_a_prompt_that_is_too_long_concerns_only_that_request(protocol: str, who: str) -> None:
+    code, said = TOO_LONG[who]
+    error, _ = failure(protocol, status(code, said))
+    assert isinstance(error, PromptTooLong)
+    assert "too long" in str(error)
+    assert not error.again
+    assert not error.broken
+    assert error.usage == Usage()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_server_that_sends_on_to_another_is_not_followed_with_the_key(protocol: str) -> None:
+    with Loopback() as other:
+        url = f"http://127.0.0.1:{other.port}/v1/messages"
+        error, _ = failure(protocol, status(307, location=url))
+        assert isinstance(error, ProviderRefused)
+        assert "--base-url" in str(error)
+        assert other.log == []
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_what_cannot_be_a_key_is_not_sent_and_not_shown(protocol: str) -> None:
+    known = PROTOCOLS[protocol]
+    with pytest.raises(ConfigError, match=known.key_variable) as caught:
+        known.maker.connect(known.model, environ={known.key_variable: "sk-schl\u00fcssel"})
+    assert "schl" not in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_body_without_end_is_not_read_to_it(protocol: str) -> None:
+    for code in (200, 500):
+        with Loopback(faults=[replace(HUGE, status=code)]) as server:
+            with pytest.raises(GlossatorError) as caught:
+                ask(connect(protocol, server), ASK)
+            assert server.sent < 20_000_000
+        assert isinstance(caught.value, ReplyError if code == 200 else ProviderError)
+        assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_body_that_trickles_in_is_bounded_by_the_timeout(protocol: str) -> None:
+    error, server = failure(protocol, DRIP)
+    assert isinstance(error, ProviderError)
+    assert error.retryable
+    assert error.maybe_billed
+    assert server.sent < 100
 
 
 def test_a_429_for_lack_of_credit_is_fatal() -> None:
@@ -228,10 +262,41 @@ def test_a_429_for_lack_of_credit_is_fatal() -> None:
     assert "credit" in str(error)
 
 
-def test_an_error_sent_with_status_200_is_an_error() -> None:
-    body = {"error": {"message": "upstream is down", "code": 502}}
-    error, _ = failure("openai", sends(json.dumps(body)))
-    assert isinstance(error, ProviderError)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"message": "upstream is down", "code": 502}, ProviderError),
+        ({"message": "upstream is down"}, ProviderError),
+        ("upstream is down", ProviderError),
+        ({"message": "slow down", "code": "429"}, ProviderError),
+        ({"message": "no such key", "code": 401}, ProviderRefused),
+        ({"message": "flagged as harmful", "code": 403}, Refused),
+        ({"message": "", "code": "context_length_exceeded"}, PromptTooLong),
+    ],
+)
+def test_an_error_sent_with_status_200_is_an_error(
+    protocol: str, error: object, kind: type[GlossatorError]
+) -> None:
+    found, _ = failure(protocol, sends(json.dumps({"error": error})))
+    assert type(found) is kind
+
+
+def test_what_the_provider_behind_a_router_said_is_told() -> None:
+    error = {"message": "Provider returned error", "code": 400, "metadata": {"raw": "bad schema"}}
+    found, _ = failure("openai", sends(json.dumps({"error": error})))
+    assert "bad schema" in str(found)
+
+
+@pytest.mark.parametrize("spoilt", ["error", "failed"])
+def test_a_reply_that_its_maker_broke_off_is_retryable(spoilt: str) -> None:
+    def chat(reply: dict[str, Any]) -> dict[str, Any]:
+        reply["choices"][0]["finish_reason"] = "error"
+        return reply
+
+    fault = changed(chat) if spoilt == "error" else changed(lambda r: r | {"status": "failed"})
+    error, _ = failure("openai" if spoilt == "error" else "openai-responses", fault)
+    assert type(error) is ProviderError
     assert error.retryable
 
 
@@ -252,15 +317,12 @@ def test_what_a_server_says_cannot_steer_the_terminal() -> None:
     assert str(error).isprintable()
 
 
-@pytest.mark.parametrize(
-    ("protocol", "model"), [("openai", "gpt-4o-mini"), ("anthropic", "claude-opus-4-8")]
-)
-def test_without_a_key_nothing_is_built_and_the_way_out_is_named(protocol: str, model: str) -> None:
-    maker: Any = OpenAILLM if protocol == "openai" else AnthropicLLM
-    with pytest.raises(ConfigError, match=rf"{protocol.upper()}_API_KEY.*--llm local"):
-        maker.connect(model, environ={})
-    llm = maker.connect(model, base_url="http://127.0.0.1:9/v1", environ={})
-    asyncio.run(llm.aclose())
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_without_a_key_nothing_is_built_and_the_way_out_is_named(protocol: str) -> None:
+    known = PROTOCOLS[protocol]
+    with pytest.raises(ConfigError, match=rf"{known.key_variable}.*--llm local"):
+        known.maker.connect(known.model, environ={})
+    asyncio.run(unconnected(protocol).aclose())
 
 
 def test_answers_get_the_log_probabilities_of_their_first_tokens() -> None:
@@ -307,16 +369,100 @@ def test_longer_answers_are_known_by_their_beginning_unless_it_is_shared() -> No
         match_answers(("firing", "fires"), [("fir", -0.1)])
 
 
-def test_reasoning_models_are_not_sent_what_they_refuse() -> None:
+@pytest.mark.parametrize("protocol", ["openai", "openai-responses"])
+def test_reasoning_models_are_not_sent_what_they_refuse(protocol: str) -> None:
     request = Request(ASK.messages, max_tokens=16, temperature=0.7, stop=("END",))
     with Loopback(lambda asked: "blue END red") as server:
-        llm = connect("openai", server, "gpt-5-mini")
-        assert not llm.can & {Can.TOP_LOGPROBS, Can.SAMPLING}
+        llm = connect(protocol, server, "gpt-5-mini")
+        assert not llm.can & {Can.TOP_LOGPROBS, Can.SAMPLING, Can.SEED}
         (reply,) = ask(llm, request)
     assert reply.text == "blue "
     sent = server.log[0].body
-    assert not sent.keys() & {"temperature", "stop", "logprobs", "max_tokens"}
-    assert sent["max_completion_tokens"] > 16
+    assert not sent.keys() & {"temperature", "stop", "logprobs", "max_tokens", "seed"}
+    bound = sent["max_completion_tokens" if protocol == "openai" else "max_output_tokens"]
+    assert 16 < bound <= request.max_tokens + llm.overhead_tokens
+
+
+def test_a_server_is_sent_no_field_that_it_may_not_know() -> None:
+    with Loopback() as server:
+        ask(connect("openai", server), ASK)
+    assert server.log[0].body.keys() == {"model", "messages", "max_tokens", "temperature"}
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"reasoning": "let me think", "reasoning_content": "hm", "content": "blue"}, "blue"),
+        ({"content": [{"type": "thinking"}, {"type": "text", "text": "blue"}]}, "blue"),
+        ({"content": "blue", "tool_calls": None, "refusal": ""}, "blue"),
+    ],
+)
+def test_what_servers_add_to_a_message_is_not_its_text(message: dict[str, Any], text: str) -> None:
+    def other(reply: dict[str, Any]) -> dict[str, Any]:
+        reply["choices"][0]["message"] = message
+        return reply
+
+    with Loopback(faults=[changed(other)]) as server:
+        (reply,) = ask(connect("openai", server), ASK)
+    assert reply.text == text
+
+
+def test_thoughts_alone_are_no_reply() -> None:
+    def thoughts(reply: dict[str, Any]) -> dict[str, Any]:
+        reply["choices"][0]["message"] = {"content": None, "reasoning": "let me think"}
+        return reply
+
+    error, _ = failure("openai", changed(thoughts))
+    assert isinstance(error, ReplyError)
+    assert error.again
+
+
+def test_where_chance_plays_a_part_the_sample_decides_what_is_drawn() -> None:
+    drawn = Request(ASK.messages, temperature=0.7, sample=3)
+    with Loopback() as server:
+        llm = connect("openai", server)
+        assert Can.SEED in llm.can
+        ask(llm, drawn, ASK)
+    assert server.log[0].body["seed"] == 3
+    assert "seed" not in server.log[1].body
+
+
+def test_responses_are_not_stored() -> None:
+    with Loopback() as server:
+        ask(connect("openai-responses", server), ASK)
+    assert server.log[0].body["store"] is False
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_tokens_are_counted_by_class(protocol: str) -> None:
+    said = Answer("deep blue", cached=2, written=1, thought=7)
+    with Loopback(lambda asked: said) as server:
+        llm = replace(connect(protocol, server), price=OneClassDear())
+        (reply,) = ask(llm, ASK)
+    usage = reply.usage
+    assert (usage.prompt_tokens, usage.completion_tokens) == (4, 9)
+    assert (usage.cache_read_tokens, usage.cache_write_tokens) == (2, 1)
+    assert usage.reasoning_tokens == 7
+    assert usage.cost == 4 + 9 + 20 + 100
+
+
+class OneClassDear:
+    """Ten dollars more for a token read, a hundred for one written."""
+
+    origin: Mapping[str, Any] = {}
+
+    def cost(self, prompt: int, made: int, *, cache_read: int = 0, cache_write: int = 0) -> float:
+        return prompt + made + 10 * cache_read + 100 * cache_write
+
+
+def test_thoughts_that_are_counted_apart_are_paid_for() -> None:
+    def apart(reply: dict[str, Any]) -> dict[str, Any]:
+        reply["usage"]["completion_tokens_details"]["reasoning_tokens"] = 50
+        return reply
+
+    with Loopback(faults=[changed(apart)]) as server:
+        (reply,) = ask(connect("openai", server), ASK)
+    assert reply.usage.completion_tokens == 51
 
 
 @pytest.mark.parametrize(
@@ -325,6 +471,8 @@ def test_reasoning_models_are_not_sent_what_they_refuse() -> None:
         ("openai", "gpt-5-mini", Request(ASK.messages, answers=("yes", "no"))),
         ("openai", "gpt-4o-mini", Request(ASK.messages, answers=("yes",), slots=("a",))),
         ("openai", "gpt-3.5-turbo", Request(ASK.messages, schema="{}")),
+        ("openai-responses", "gpt-3.5-turbo", Request(ASK.messages, schema="{}")),
+        ("openai-responses", "gpt-4o-mini", Request(ASK.messages, answers=("yes", "no"))),
         ("anthropic", "claude-opus-4-8", Request(ASK.messages, answers=("yes", "no"))),
         ("anthropic", "claude-3-haiku-20240307", Request(ASK.messages, schema="{}")),
     ],
@@ -332,7 +480,7 @@ def test_reasoning_models_are_not_sent_what_they_refuse() -> None:
 def test_what_a_model_cannot_do_is_refused_before_anything_is_sent(
     protocol: str, model: str, request_: Request
 ) -> None:
-    with Loopback() as server, pytest.raises(Unsupported):
+    with Loopback() as server, pytest.raises(Unsupported, match="use "):
         ask(connect(protocol, server, model), request_)
     assert server.log == []
 
@@ -351,11 +499,14 @@ def test_a_schema_is_sent_as_each_protocol_wants_it() -> None:
         ask(connect("openai", server), request)
         ask(connect("anthropic", server), request)
         ask(connect("openai", server), Request(ASK.messages, schema='{"type": "object"}'))
-    strict, claude, loose = (asked.body for asked in server.log)
+        ask(connect("openai-responses", server), request)
+    strict, claude, loose, response = (asked.body for asked in server.log)
     assert strict["response_format"]["json_schema"]["schema"] == SCHEMA
     assert strict["response_format"]["json_schema"]["strict"] is True
     assert claude["output_config"]["format"] == {"type": "json_schema", "schema": SCHEMA}
     assert loose["response_format"]["json_schema"]["strict"] is False
+    form = {"type": "json_schema", "name": "reply", "schema": SCHEMA, "strict": True}
+    assert response["text"] == {"format": form}
 
 
 def test_claude_is_sent_the_fixed_part_first_and_marked_for_its_cache() -> None:
@@ -422,55 +573,13 @@ def test_retry_after_of_any_text_is_a_bounded_wait_or_none(header: str) -> None:
     assert found is None or 0 <= found <= MAX_RETRY_AFTER
 
 
-@functools.cache
-def unconnected() -> OpenAILLM:
-    return OpenAILLM.connect("m", base_url="http://127.0.0.1:9/v1", environ={})
-
-
-@functools.cache
-def unconnected_claude() -> AnthropicLLM:
-    return AnthropicLLM.connect("m", base_url="http://127.0.0.1:9", environ={})
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["choices", "message", "content", "logprobs", "top_logprobs", "token"])
-            | st.sampled_from(["text", "type", "stop_reason", "output_tokens", "input_tokens"])
-            | st.sampled_from(["logprob", "usage", "prompt_tokens", "error", "code", "refusal"]),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=12,
-)
-
-
-@given(json_values)
-def test_any_json_is_a_message_or_one_of_our_errors(body: object) -> None:
-    try:
-        reply = read_message(json.dumps(body), ASK, unconnected_claude(), 0.0)
-    except GlossatorError:
-        return
-    assert reply.usage.calls == 1
-
-
-@given(json_values)
-def test_any_json_is_a_reply_or_one_of_our_errors(body: object) -> None:
-    request = Request(ASK.messages, answers=("yes", "no"))
-    try:
-        reply = read_reply(json.dumps(body), request, unconnected(), 0.0)
-    except GlossatorError:
-        return
-    assert len(reply.answers) == 2
-
-
 def test_names_resolve_to_providers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     gpt, claude = make_llm("openai:gpt-4o-mini"), make_llm("anthropic:claude-opus-4-8")
+    response = make_llm("openai-responses:gpt-4o-mini")
+    assert isinstance(response, OpenAIResponsesLLM)
+    assert response.price is not None
     assert isinstance(gpt, OpenAILLM)
     assert isinstance(claude, AnthropicLLM)
     assert (gpt.name, claude.name) == ("openai:gpt-4o-mini", "anthropic:claude-opus-4-8")
@@ -480,6 +589,7 @@ def test_names_resolve_to_providers(monkeypatch: pytest.MonkeyPatch) -> None:
     async def close() -> None:
         await gpt.aclose()
         await claude.aclose()
+        await response.aclose()
 
     asyncio.run(close())
 

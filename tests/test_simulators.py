@@ -185,9 +185,9 @@ def test_a_bad_reply_is_asked_again_at_most_twice_and_told_what_was_wrong() -> N
     found = asyncio.run(ReplySimulator(llm).simulate(said("x"), ("a",)))
     assert found.predicted == (3,)
     assert found.usage == paid + paid + paid
-    assert [len(r.messages) for r in llm.requests] == [4, 6, 6]
+    assert [len(r.messages) for r in llm.requests] == [4, 6, 8]
     assert "no JSON object" in llm.requests[1].messages[-1].content
-    assert len({r.digest for r in llm.requests[:2]}) == 2
+    assert len({r.digest for r in llm.requests}) == 3
     llm = ScriptedLLM([bad, bad, bad])
     with pytest.raises(ReplyError) as caught:
         asyncio.run(ReplySimulator(llm).simulate(said("x"), ("a",)))
@@ -349,10 +349,11 @@ def test_a_vote_that_cannot_be_read_keeps_what_all_of_them_cost() -> None:
     llm = ScriptedLLM(lambda r: Reply("maybe" if r.sample == 3 else "yes", usage=Usage(calls=1)))
     with pytest.raises(ReplyError) as caught:
         asyncio.run(judge.AskingJudge(llm).judge(said("x"), ("a",)))
-    assert caught.value.usage == Usage(calls=5)
+    assert caught.value.usage == Usage(calls=4 + 3)  # Asked for twice more.
 
 
 @given(st.floats(-1e4, 0), st.floats(-1e4, 0))
 def test_probability_is_the_softmax_of_two(yes: float, no: float) -> None:
     assert judge.probability(yes, no) + judge.probability(no, yes) == pytest.approx(1)
-    assert (judge.probability(yes, no) >= 0.5) == (yes >= no or yes == pytest.approx(no))
+    if abs(yes - no) > 1e-9:
+        assert (judge.probability(yes, no) > 0.5) == (yes > no)

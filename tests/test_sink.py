@@ -386,7 +386,7 @@ def collecting(place: Path, out: Path, *more: str) -> dict[str, Any]:
     arguments = [
         *("collect", "--model", str(place / "model"), "--corpus", str(place / "text.jsonl")),
         *("--site", "layers.*.mlp.neurons", "--features", "3,7-", "--tokens", "6k", "--ctx", "32"),
-        *("--window", "8", "--batch", "4", "--device", "cpu", "--dtype", "float32"),
+        *("--window", "8", "--batch-size", "4", "--device", "cpu", "--dtype", "float32"),
         *("--calibration-tokens", "500", "--store", f"sqlite:///{out}/glossator.db", "-q"),
     ]
     return {"what": "command", "arguments": [*arguments, *more]}

@@ -12,6 +12,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ import glossator.schema
 from glossator.config import RunConfig
 from glossator.database import wal_notices
 from glossator.errors import ConfigError, StoreError
-from glossator.llm import Message, Reply, Request
+from glossator.ledger import Batch, Call, Entry, Item
+from glossator.llm import Message, Purpose, Reply, Request
 from glossator.store import RunStatus, Store, open_store, part_of
 from glossator.tables import TYPES
 from glossator.types import (
@@ -459,6 +461,29 @@ def test_records_of_an_older_store_get_their_summaries(tmp_path: Path) -> None:
         assert list(store.summaries("key")) == [FeatureSummary.of(record_of())]
 
 
+def test_the_ledger_of_an_older_store_is_kept(tmp_path: Path) -> None:
+    at_revision(url_of(tmp_path), "0002")
+    raw = sqlite3.connect(tmp_path / "results.db")
+    raw.execute(
+        "INSERT INTO runs VALUES ('r1', 1, '', 'd', 'c', '{}', 0, '{}', 'then', NULL, 'done')"
+    )
+    raw.execute(
+        "INSERT INTO calls (run, stage, llm, request, attempt, error, error_type, calls, "
+        "prompt_tokens, completion_tokens, cost, seconds, cached_calls, made) "
+        "VALUES ('r1', 'score', 'a:b', 'x', 1, '', '', 1, 10, 5, 0.5, 1.0, 0, "
+        "'2026-11-01T00:00:00+00:00')"
+    )
+    raw.commit()
+    raw.close()
+    with open_store(url_of(tmp_path)) as store:
+        (line,) = store.calls("r1").to_dict("records")
+        assert (line["llm"], line["cost"], line["prompt_tokens"]) == ("a:b", 0.5, 10)
+        assert (line["part"], line["reasoning_tokens"], line["batched"]) == ("", 0, False)
+        assert pd.isna(line["feature"])
+        assert pd.isna(line["price"])
+        assert store.spent("r1") == (0.5, 1)
+
+
 def test_the_statements_are_those_of_postgresql_too() -> None:
     """The table and the upgrade, as that dialect would be sent them."""
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
@@ -563,7 +588,7 @@ def test_any_reply_comes_back_as_it_was(
     request = Request((Message("user", text),), answers=("yes", "no"))
     reply = Reply(text, "length", tuple(logprobs), (tuple(logprobs),), usage, "m-1")
     key = request.digest + str(logprobs) + str(usage)
-    store.replies.put(key, "local", request, reply)
+    store.replies.put_all([Entry(Call("local", request.digest, 1, Usage(1)), key, request, reply)])
     assert store.replies.get(key) == reply
     assert store.replies.get("no such key") is None
 
@@ -615,14 +640,56 @@ def test_a_failure_is_kept_until_the_work_succeeds(store: Store) -> None:
     assert [f.feature for f in store.failures(run)] == [None, OTHER]
 
 
+def put_call(
+    store: Store,
+    run: str,
+    stage: str,
+    llm: str,
+    usage: Usage,
+    *,
+    request: str = "",
+    attempt: int = 1,
+    error: str = "",
+) -> None:
+    call = Call(llm, request, attempt, usage, error, purpose=Purpose(stage))
+    store.put_calls(run, [Entry(call)])
+
+
+def test_a_call_says_what_it_was_for_and_is_kept_with_its_reply_or_not_at_all(
+    store: Store,
+) -> None:
+    run = store.begin_run(CONFIG).id
+    usage = Usage(1, 0, 100, 20, 0.25, 1.0, 60, 10, 5)
+    price = '{"source":"genai-prices"}'
+    request, reply = Request((Message("user", "hm"),)), Reply("yes", usage=usage)
+    about = Purpose("score", FEATURE, "max-act/detection")
+    lines = [
+        Entry(Call("a:b", "d", 1, usage, purpose=about, price=price), "key", request, reply),
+        Entry(Call("a:b", "e", 1, usage, "timeout", "ProviderError", about, price, True)),
+    ]
+    store.put_calls(run, lines)
+    assert store.replies.get("key") == reply
+    table = store.calls(run)
+    assert list(table["feature"]) == [str(FEATURE)] * 2
+    assert list(table["part"]) == ["max-act/detection"] * 2
+    assert list(table["price"]) == [price] * 2
+    assert list(table["batched"]) == [False, True]
+    assert list(table["cache_read_tokens"]) == [60, 60]
+    assert list(table["cache_write_tokens"]) == [10, 10]
+    assert list(table["reasoning_tokens"]) == [5, 5]
+    with pytest.raises(StoreError):
+        store.put_calls("no such run", [Entry(lines[0].call, "other", request, reply)])
+    assert store.replies.get("other") is None
+
+
 def test_spending_adds_up_and_an_unknown_price_adds_no_dollars(store: Store) -> None:
     run = store.begin_run(CONFIG).id
     assert store.spent(run) == (0.0, 0)
-    store.put_call(run, "explain", "openai:x", Usage(1, 0, 10, 5, 0.25, 1.0), request="abc")
-    store.put_call(run, "explain", "openai:x", Usage(1, cost=None), error="timeout")
-    store.put_call(run, "score", "openai:x", Usage(0, cached_calls=1), attempt=0)
+    put_call(store, run, "explain", "openai:x", Usage(1, 0, 10, 5, 0.25, 1.0), request="abc")
+    put_call(store, run, "explain", "openai:x", Usage(1, cost=None), error="timeout")
+    put_call(store, run, "score", "openai:x", Usage(0, cached_calls=1), attempt=0)
     other = store.begin_run(CONFIG, fresh=True).id
-    store.put_call(other, "score", "openai:x", Usage(1, cost=0.5))
+    put_call(store, other, "score", "openai:x", Usage(1, cost=0.5))
     assert store.spent(run) == (0.25, 2)
     assert store.spent() == (0.75, 3)
     assert list(store.calls(run)["n_cached"]) == [0, 0, 1]
@@ -635,7 +702,7 @@ def test_a_transaction_that_fails_leaves_nothing(store: Store) -> None:
         with store.transaction():
             store.put_explanation(run, said())
             assert store.explanations_of(run) == [said()]
-            store.put_call(run, "explain", "local", Usage(1))
+            put_call(store, run, "explain", "local", Usage(1))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -675,7 +742,7 @@ def test_what_cannot_be_read_back_is_an_error_and_no_value(store: Store) -> None
 WRITER = """
 import sys
 sys.path.insert(0, sys.argv[3])
-from test_store import CONFIG, FEATURE, predicted, said, scored
+from test_store import CONFIG, FEATURE, predicted, put_call, said, scored
 from glossator.store import open_store
 from glossator.types import FeatureId, Usage
 store = open_store(sys.argv[1])
@@ -689,7 +756,7 @@ for index in range(int(sys.argv[2])):
     with store.transaction():
         store.put_explanation(run, said(feature))
         store.put_score(run, scored(feature, predictions=predicted()))
-        store.put_call(run, "score", "local", Usage(1, cost=0.5))
+        put_call(store, run, "score", "local", Usage(1, cost=0.5))
     print(index, flush=True)
 """
 
@@ -777,7 +844,7 @@ def test_tables_have_the_types_they_promise_full_or_empty(store: Store) -> None:
     store.put_explanation(run, said())
     store.put_score(run, scored(predictions=predicted(), p=0.5))
     store.put_score(run, scored(OTHER, value=None, note="never fires"))
-    store.put_call(run, "score", "local", Usage(1, cost=None))
+    put_call(store, run, "score", "local", Usage(1, cost=None))
     assert {name: types_of(table()) for name, table in read.items()} == TYPES
     assert all(len(table()) for table in read.values())
 
@@ -898,7 +965,8 @@ def test_a_folder_gets_a_file_for_each_table(store: Store, tmp_path: Path) -> No
     run = filled(store)
     for chosen in ("parquet", "csv", "jsonl"):
         files = store.export(str(tmp_path / chosen), chosen, run)
-        names = [f"{t}.{chosen}" for t in ("features", "explanations", "scores", "predictions")]
+        tables = ("features", "explanations", "scores", "predictions", "calls")
+        names = [f"{table}.{chosen}" for table in tables]
         assert [file.name for file in files] == names
         assert sorted(file.name for file in (tmp_path / chosen).iterdir()) == sorted(names)
 
@@ -925,3 +993,46 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(store: Store, tmp_p
     with pytest.raises(StoreError, match="cannot write"):
         store.export(str(tmp_path / f"{'n' * 300}.csv"))
     assert not [file for file in tmp_path.iterdir() if file.name.endswith(".part")]
+
+
+def test_a_batch_is_open_until_what_came_of_all_its_requests_is_written_down(store: Store) -> None:
+    run = store.begin_run(RunConfig()).id
+    made = datetime(2026, 11, 25, 12, tzinfo=UTC)
+    items = {n: Item(f"key {n}", n / 4) for n in range(3)}
+    batch = Batch("t1", run, "openai:m", "http://here/v1", 3, made, items)
+    store.batches.plan(batch)
+    assert store.batches.open("http://here/v1", "openai:m") == [batch]
+    store.batches.sent("t1", "batch_1")
+    store.batches.settle([("t1", 0), ("t1", 2)])
+    (left,) = store.batches.open("http://here/v1", "openai:m")
+    assert (left.id, left.n, dict(left.items)) == ("batch_1", 3, {1: Item("key 1", 0.25)})
+    assert store.batches.owed(run) == {"key 1": 0.25}
+    assert store.batches.open("http://there/v1", "openai:m") == []
+    store.batches.settle([("t1", 1)])
+    assert store.batches.open("http://here/v1", "openai:m") == []
+    assert store.batches.known("http://here/v1") == {"batch_1"}
+
+
+def test_a_batch_that_is_dropped_owes_nothing(store: Store) -> None:
+    run = store.begin_run(RunConfig()).id
+    batch = Batch("t1", run, "openai:m", "u", 1, datetime.now(UTC), {0: Item("key", 1.0)})
+    store.batches.plan(batch)
+    store.batches.drop("t1")
+    assert store.batches.owed(run) == {}
+    assert store.batches.open("u", "openai:m") == []
+
+
+def test_what_came_of_a_request_and_its_being_settled_are_stored_together(store: Store) -> None:
+    run = store.begin_run(RunConfig()).id
+    store.batches.plan(
+        Batch("t1", run, "openai:m", "u", 1, datetime.now(UTC), {0: Item("key", 1.0)})
+    )
+
+    def fails_half_way() -> None:
+        with store.transaction():
+            store.batches.settle([("t1", 0)])
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fails_half_way()
+    assert store.batches.owed(run) == {"key": 1.0}

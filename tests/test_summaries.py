@@ -111,7 +111,7 @@ def typed(place: Path, command: str, *more: str) -> list[str]:
     return [
         *(command, "--model", str(place / "model"), "--corpus", str(place / "text.jsonl")),
         *("--site", "layers.*.mlp.neurons", "--features", "all", "--tokens", "6k", "--ctx", "64"),
-        *("--window", "16", "--batch", "8", "--device", "cpu", "--dtype", "float32"),
+        *("--window", "16", "--batch-size", "8", "--device", "cpu", "--dtype", "float32"),
         *("--calibration-tokens", "800", "-q", *more),
     ]
 

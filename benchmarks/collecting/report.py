@@ -38,7 +38,7 @@ def _section(run: Mapping[str, Any]) -> str:
     }[run["what"]]
     where = run["machine"].get("gpu") or "CPU"
     dtype = "" if run["what"] == "dtypes" else f", {run['settings']['dtype']}"
-    lines = [f"## {title}: {where}{dtype}", "", _machine(run["machine"]), ""]
+    lines = [f"## {title}: {where}{dtype}", "", machine_line(run["machine"]), ""]
     tables: dict[str, Callable[[Any], list[str]]] = {
         "speed": _speed,
         "memory": _memory,
@@ -49,7 +49,7 @@ def _section(run: Mapping[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
-def _machine(facts: Mapping[str, Any]) -> str:
+def machine_line(facts: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     gpu = f"{facts['gpu']} (CUDA {facts['cuda']}); " if "gpu" in facts else ""
     memory = f", {facts['memory_bytes'] / 2**30:.0f} GiB" if facts["memory_bytes"] else ""
@@ -62,7 +62,7 @@ def _machine(facts: Mapping[str, Any]) -> str:
 
 
 def _speed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return _table(
+    return table(
         (
             "what",
             "ctx",
@@ -93,7 +93,7 @@ def _speed(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _memory(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return _table(
+    return table(
         ("what", "activations", "tokens", "peak", "after loading", "against the first", "GPU"),
         [
             (
@@ -126,7 +126,7 @@ def _peer(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "of the peer's",
         "GPU",
     )
-    table = _table(
+    lines = table(
         head,
         [
             (
@@ -143,19 +143,19 @@ def _peer(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             for row in run
         ],
     )
-    return [*(table if run else []), *told]
+    return [*(lines if run else []), *told]
 
 
 def _dtypes(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     figures = ("error", "firing", "top")
-    by_layer = _table(
+    by_layer = table(
         ("layer", "error, residual", "error, neurons", "firing in both", "same top 20"),
         [
             (row["layer"], f"{row['residual error']:.4f}", *(_share(row[name]) for name in figures))
             for row in rows["layers"]
         ],
     )
-    coder = _table(
+    coder = table(
         ("coder", "active, float32", "active, bfloat16", "error", "firing in both", "same top 20"),
         [
             (
@@ -167,7 +167,7 @@ def _dtypes(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
             for row in rows["coder"]
         ],
     )
-    speed = _table(
+    speed = table(
         ("what", "tokens/s", "range", "ratio to float32", "range"),
         [(row["name"], *_rates(row), *_ratios(row)) for row in rows["speed"]],
     )
@@ -194,7 +194,7 @@ def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     """A Markdown table, without the columns that are empty in every row."""
     cells = [[str(cell) for cell in row] for row in rows]
     kept = [i for i in range(len(head)) if any(row[i] for row in cells)]

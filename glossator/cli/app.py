@@ -19,6 +19,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from glossator.cli.compare import compare_command
 from glossator.cli.direction import direction_app
 from glossator.cli.doctor import doctor_command
 from glossator.cli.export import export_command
@@ -51,6 +52,7 @@ app.command("explain")(explain_command)
 app.command("score")(score_command)
 app.command("list")(list_command)
 app.command("show")(show_command)
+app.command("compare")(compare_command)
 app.command("export")(export_command)
 app.command("report")(report_command)
 app.command("doctor")(doctor_command)

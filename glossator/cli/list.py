@@ -18,12 +18,15 @@ from glossator.cli.collected import (
 )
 from glossator.cli.results import Result, judged_lines, print_results, read_results, scorer_names
 from glossator.cli.session import Session
+from glossator.cli.spending import prices, spending, spending_table
 from glossator.cli.text import visible
 from glossator.errors import ConfigError, StoreError
 from glossator.registry import nearest
 from glossator.types import JSON, Kind
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from glossator.runs import Run
     from glossator.store import Store
     from glossator.types import FeatureSummary
@@ -60,6 +63,10 @@ def list_command(
         typer.Option("--collected", help="List all that was collected instead, explained or not."),
     ] = False,
     runs: Annotated[bool, typer.Option("--runs", help="List the runs instead.")] = False,
+    calls: Annotated[
+        bool,
+        typer.Option("--spending", help="List instead what language models were asked, and cost."),
+    ] = False,
 ) -> int:
     """The results of a run as a table; of a run without explanations, what was collected.
 
@@ -76,6 +83,9 @@ def list_command(
             _list_runs(session, store.runs())
             return 0
         chosen = newest_run(store, run)
+        if calls:
+            _list_spending(session, chosen, store.calls(chosen.id))
+            return 0
         results = [] if collected else read_results(store, chosen.id)
         if collected or not (results or explainer or scorer):
             rows = summaries_of(store, chosen.collection, kinds, feature)
@@ -217,6 +227,16 @@ def _list_collected(
         session.say(f"{len(shown)} of them are shown; --limit says how many")
 
 
+def _list_spending(session: Session, run: Run, calls: DataFrame) -> None:
+    rows = spending(calls)
+    if session.as_json:
+        session.print_json({"run": run.id, "spending": rows, "prices": prices(calls)})
+        return
+    session.console().print(spending_table(rows))
+    unknown = rows[-1]["cost"] is None
+    session.say(f"run {run.id}" + (": the price of some calls is unknown" if unknown else ""))
+
+
 def _list_runs(session: Session, runs: Sequence[Run]) -> None:
     rows = [
         {
@@ -246,6 +266,8 @@ def _list_runs(session: Session, runs: Sequence[Run]) -> None:
         for name in columns[3:]:
             value = run.config.get(name, "")
             joined = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            if name == "model" and run.config.get("control"):
+                joined += f" with {run.config['control']}"
             cells.append(visible(joined))
         table.add_row(*(Text(cell) for cell in cells))
     session.console().print(table)

@@ -78,6 +78,9 @@ RUN_OPTIONS = (
     RunOption(
         "features", str, "0-99, or 3,7,9- (minus: negative tail), sample:200, all, a file.", _WHAT
     ),
+    RunOption(
+        "control", str, "random-weights: the same on a subject that has learned nothing.", _WHAT
+    ),
     RunOption("corpus", str, "Text: default, a file or folder, hf:NAME.", _WHAT),
     RunOption("tokens", str, "How many tokens to run, such as 2M.", _WHAT),
     RunOption("explainers", list[str], "Who explains; repeatable.", _HOW, "--explainer"),
@@ -86,13 +89,16 @@ RUN_OPTIONS = (
     RunOption(
         "llm",
         str,
-        "local, local:small, openai:MODEL, anthropic:MODEL, hf:ID or gguf:PATH.",
+        "local, local:small, openai:MODEL, openai-responses:MODEL, anthropic:MODEL, hf:ID or "
+        "gguf:PATH.",
         _HOW,
     ),
     RunOption("scorer_llm", str, "The same, for simulating and judging (default: as --llm).", _HOW),
     RunOption("base_url", str, "Server of the provider's protocol.", _HOW),
+    RunOption("scorer_base_url", str, "The same, for --scorer-llm.", _HOW),
     RunOption("n_shown", int, "Train examples shown to an explainer.", _HOW),
     RunOption("n_scored", int, "Test examples a scorer reads, at most.", _HOW),
+    RunOption("precision", float, "Stop, after 40 of them, when the interval is ± this.", _HOW),
     RunOption("n_shuffled", int, "Wrong explanations scored for the null.", _HOW),
     RunOption("ctx", int, "Tokens the subject reads at a time.", _READ),
     RunOption("window", int, "Tokens in an example.", _READ),
@@ -102,12 +108,14 @@ RUN_OPTIONS = (
     RunOption("n_per_quantile", int, "Windows kept of each quantile.", _READ),
     RunOption("n_silent", int, "Silent windows kept.", _READ),
     RunOption("dtype", str, "Number type the subject computes in.", _READ),
-    RunOption("batch", int, "Texts of --ctx tokens read at once, at most.", _READ),
+    RunOption("batch_size", int, "Texts of --ctx tokens read at once, at most.", _READ),
     RunOption("cache", str, "Folder for every firing token too, as Parquet.", _READ),
     RunOption("device", str, "auto, cpu, cuda or mps.", _WORK),
     RunOption("offline", bool, "Never try the network.", _WORK, "--offline/--online"),
     RunOption("budget", float, "US dollars that may be spent.", _WORK),
     RunOption("max_calls", int, "Calls to language models that may be made.", _WORK),
+    RunOption("concurrency", int, "Requests to one provider out at once.", _WORK),
+    RunOption("batch", bool, "Use providers' batch APIs: half the price, slow.", _WORK, "--batch"),
     RunOption("dry_run", bool, "Say what would be done and what it costs.", _WORK, "--dry-run"),
     RunOption("fresh", bool, "Start anew instead of going on.", _WORK, "--fresh"),
 )

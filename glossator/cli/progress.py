@@ -12,7 +12,8 @@ from glossator.cli.results import dollars
 from glossator.cli.text import shortened
 
 if TYPE_CHECKING:
-    from glossator.pipeline import Progress
+    from glossator.progress import Progress
+    from glossator.types import Usage
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -25,6 +26,7 @@ class Pace:
         self._stage: tuple[str, int] = ("", 0)
         self._started = 0.0
         self._before = 0
+        self._spent_before: float | None = 0.0
 
     def line(self, progress: Progress) -> str:
         """`progress` in one line."""
@@ -33,6 +35,7 @@ class Pace:
         if (progress.stage, progress.total) != self._stage:
             self._stage = (progress.stage, progress.total)
             self._started, self._before = now, progress.done
+            self._spent_before = progress.spent
         parts = []
         if progress.total:
             parts.append(f"{progress.done:,}/{progress.total:,}")
@@ -44,15 +47,63 @@ class Pace:
             parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s")
             if progress.total > progress.done:
                 parts.append(f"{duration((progress.total - progress.done) / rate)} left")
-        if progress.calls:
-            parts.append(f"{progress.calls:,} calls")
-        if progress.spent:
-            parts.append(f"{dollars(progress.spent)} spent")
+        parts += used_parts(progress.used)
+        at_end = self._spent_at_end(progress, made)
+        if at_end is not None:
+            parts[-1] += f" (about {dollars(at_end)} at the end of this stage)"
         if progress.failed:
             parts.append(f"{progress.failed} failed")
         if progress.note:
             parts.append(shortened(progress.note, 80))
         return f"{progress.stage}: {', '.join(parts) or 'begins'}"
+
+    def _spent_at_end(self, progress: Progress, made: int) -> float | None:
+        """US dollars when the stage is through, at its pace so far; None if nobody can tell yet."""
+        spent, before = progress.spent, self._spent_before
+        if not spent or before is None or made <= 0 or progress.done >= progress.total:
+            return None
+        return spent + (spent - before) / made * (progress.total - progress.done)
+
+
+def used_parts(used: Usage) -> list[str]:
+    """What was used in short, the cost last; nothing if nobody was asked."""
+    if not used.calls and not used.cached_calls:
+        return []
+    parts = [f"{used.calls:,} calls"]
+    if used.prompt_tokens:
+        cached = f" ({short(used.cache_read_tokens)} cached)" if used.cache_read_tokens else ""
+        parts.append(f"{short(used.prompt_tokens)} tokens in{cached}")
+        parts.append(f"{short(used.completion_tokens)} out")
+    if used.cached_calls:
+        parts.append(f"{used.cached_calls:,} kept replies")
+    parts.append("cost unknown" if used.cost is None else f"{dollars(used.cost)} spent")
+    return parts
+
+
+def spent_line(used: Usage) -> str:
+    """All that a run used, in one line."""
+    if not used.calls and not used.cached_calls:
+        return "No language model was asked."
+    classes = {
+        "from the provider's cache": used.cache_read_tokens,
+        "written to it": used.cache_write_tokens,
+    }
+    among = ", ".join(f"{n:,} {where}" for where, n in classes.items() if n)
+    thought = f" ({used.reasoning_tokens:,} of thinking)" if used.reasoning_tokens else ""
+    cost = "unknown cost: no price is known" if used.cost is None else dollars(used.cost)
+    return (
+        f"In all {used.calls:,} calls, {used.cached_calls:,} kept replies used again, "
+        f"{used.prompt_tokens:,} tokens in{f' ({among})' if among else ''}, "
+        f"{used.completion_tokens:,} out{thought}, {cost}."
+    )
+
+
+def short(count: int) -> str:
+    """A count in three digits or so: 950, 12.3k, 4.56M."""
+    for unit, size in (("M", 1_000_000), ("k", 1_000)):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return str(count)
 
 
 class PlainLines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 import threading
@@ -12,7 +13,7 @@ import typer
 
 from glossator.cli.interrupts import INTERRUPTED, Interrupted, finish_or_drain
 from glossator.cli.options import ONLY_HERE, with_run_options
-from glossator.cli.progress import duration, shown_progress
+from glossator.cli.progress import duration, shown_progress, spent_line
 from glossator.cli.results import (
     beaten_lines,
     dollars,
@@ -22,13 +23,14 @@ from glossator.cli.results import (
     print_results,
     read_results,
 )
-from glossator.cli.session import Session, sqlite_file
+from glossator.cli.session import Session
 from glossator.cli.text import visible
 from glossator.config import RunConfig, RunLimits, from_options, merge
 
 if TYPE_CHECKING:
     from glossator.estimate import Plan
-    from glossator.pipeline import Outcome, Progress
+    from glossator.pipeline import Outcome
+    from glossator.progress import Progress
     from glossator.store import Store
 
 ALL = ("collect", "explain", "score")
@@ -76,7 +78,7 @@ def _work(session: Session, stages: tuple[str, ...], flags: dict[str, Any]) -> i
         own[name] = from_file if own[name] is None else own[name]
     config, limits = from_options(merge({}, file, flags))
     if own["dry_run"]:
-        return _dry_run(session, stages, config, limits)
+        return _dry_run(session, stages, config, limits, own["fresh"])
 
     from glossator import pipeline
 
@@ -134,24 +136,17 @@ def exit_code(outcome: Outcome) -> int:
 
 
 def _dry_run(
-    session: Session, stages: tuple[str, ...], config: RunConfig, limits: RunLimits
+    session: Session,
+    stages: tuple[str, ...],
+    config: RunConfig,
+    limits: RunLimits,
+    fresh: bool,
 ) -> int:
-    import tempfile
-
     from glossator import estimate
-    from glossator.store import open_store
 
-    file = sqlite_file(session.store_url)
-    if file is not None and not file.exists():
-        # A plan leaves no store behind.
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            open_store(f"sqlite:///{folder}/plan.db") as store,
-        ):
-            plan = estimate.plan(config, limits, store, stages)
-    else:
-        with session.open_store() as store:
-            plan = estimate.plan(config, limits, store, stages)
+    store = session.read_store()
+    with contextlib.nullcontext() if store is None else store:
+        plan = estimate.plan(config, limits, store, stages, fresh=fresh)
     if session.as_json:
         session.print_json(dataclasses.asdict(plan))
     else:
@@ -162,15 +157,22 @@ def _dry_run(
 
 def plan_lines(plan: Plan) -> list[str]:
     """The plan for people."""
-    cost = "unknown: no price is known" if plan.dollars is None else dollars(plan.dollars)
+    low, high = plan.dollars_low, plan.dollars_high
+    cost = "unknown: no price is known"
+    if low is not None and high is not None:
+        cost = dollars(low) if high == low else f"{dollars(low)} to {dollars(high)}"
+    cached = f", {plan.cache_read_tokens:,} of them cached" if plan.cache_read_tokens else ""
+    units = ", ".join(f"{stage} {n:,}" for stage, n in plan.units.items())
+    fetched = f", and {plan.download_bytes / 1e6:,.0f} MB to fetch" if plan.download_bytes else ""
     return [
         f"features           {plan.features:,}",
+        f"left to do         {units}",
         f"calls              {plan.calls:,}",
-        f"prompt tokens      {plan.prompt_tokens:,}",
+        f"prompt tokens      {plan.prompt_tokens:,}{cached}",
         f"completion tokens  {plan.completion_tokens:,}",
         f"cost               {cost}",
         f"time               about {duration(plan.seconds)}",
-        f"disk               {plan.disk_bytes / 1e6:,.1f} MB",
+        f"disk               {plan.disk_bytes / 1e6:,.1f} MB{fetched}",
         *plan.notes,
     ]
 
@@ -203,6 +205,7 @@ def _report(session: Session, store: Store, outcome: Outcome, stages: tuple[str,
         if collected:
             console.print(f"{run}: {outcome.done} features collected")
         print_failures(console, failures)
+        session.say(spent_line(outcome.used))
     # What follows is for people: a program reads the exit code and the status.
     if outcome.stopped is not None:
         print(f"glossator: {visible(str(outcome.stopped), lines=True)}", file=sys.stderr)

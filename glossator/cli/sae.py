@@ -17,7 +17,7 @@ from glossator.errors import ConfigError
 
 if TYPE_CHECKING:
     from glossator.datasets.corpora import Corpus
-    from glossator.pipeline import Progress
+    from glossator.progress import Progress
     from glossator.sae import SparseCoder
     from glossator.sae.quality import CoderReport
     from glossator.subject import Subject
@@ -275,7 +275,7 @@ def _loaded(common: Mapping[str, Any]) -> tuple[Subject, Corpus]:
 
 
 def _reporter(show: Callable[[Progress], None] | None) -> Callable[[str, int, int, str], None]:
-    from glossator.pipeline import Progress as Step
+    from glossator.progress import Progress as Step
 
     def report(stage: str, done: int, total: int, note: str) -> None:
         if show is not None:

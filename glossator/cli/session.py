@@ -61,6 +61,13 @@ class Session:
             )
         return open_store(self.store_url)
 
+    def read_store(self) -> Store | None:
+        """The store, of which nothing is changed; None if there is none yet."""
+        from glossator.store import open_to_read
+
+        file = sqlite_file(self.store_url)
+        return None if file is not None and not file.exists() else open_to_read(self.store_url)
+
     def console(self) -> Console:
         """Where results go."""
         return _console(sys.stdout)

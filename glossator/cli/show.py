@@ -12,7 +12,15 @@ from glossator.cli.feature import find_feature
 from glossator.cli.results import Result, dollars, failure_json, number, read_results
 from glossator.cli.session import Session
 from glossator.cli.text import visible
-from glossator.types import Example, FeatureRecord, Prediction, Score, Split, to_json
+from glossator.types import (
+    Example,
+    Explanation,
+    FeatureRecord,
+    Prediction,
+    Score,
+    Split,
+    to_json,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,7 +79,7 @@ def show_command(
             }
         )
         return 0
-    versions = {said.explainer: said.prompt_version for said in explanations}
+    whole = {said.explainer: said for said in explanations}
     page = _Page(session.console())
     page.heading(str(found))
     if record is None:
@@ -80,7 +88,7 @@ def show_command(
         page.statistics(record)
         page.excerpts(record.train, record.peak, top, each)
     for result in results:
-        page.explanation(result, versions)
+        page.explanation(result, whole[result.explainer])
         for score in scores:
             if score.explainer == result.explainer:
                 page.score(score, record, worst)
@@ -121,13 +129,15 @@ class _Page:
         for example in shown:
             self._example(example, split.threshold, peak)
 
-    def explanation(self, result: Result, versions: dict[str, str]) -> None:
+    def explanation(self, result: Result, whole: Explanation) -> None:
         """What one explainer said."""
         self.line()
-        who = " ".join(filter(None, (result.explainer, result.llm, versions[result.explainer])))
+        who = " ".join(filter(None, (result.explainer, result.llm, whole.prompt_version)))
         self._print(f"Explanation by {visible(who)}", "bold")
         said = result.explanation or f"abstained: {result.abstained}"
         self.line(f"  {' '.join(said.split())}")
+        if whole.note:
+            self.line(f"  {whole.note}")
         self.line(f"  explaining and scoring: {dollars(result.cost)}, {result.seconds:.1f} s")
 
     def score(self, score: Score, record: FeatureRecord | None, worst: int) -> None:

@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import anthropic
-import httpx2
 
-from glossator.errors import ConfigError, ProviderError, Refused, ReplyError, Unsupported
-from glossator.llm import Can, Reply, Request
-from glossator.providers.faults import (
-    Account,
-    count,
-    cut,
-    from_status,
-    read_object,
-    storable,
-    unreachable,
-)
+from glossator.errors import ConfigError, Refused, Unsupported
+from glossator.llm import Can, Finish, Message, Reply, Request
+from glossator.providers.body import Body, reply_of
+from glossator.providers.exchange import exchange, http_client, key_in
+from glossator.providers.faults import Account
 from glossator.providers.prices import Price, find_price
-from glossator.types import Usage
+from glossator.providers.server import Server, look
+from glossator.providers.turns import call_of, refuse_what_it_cannot, schema_of, turns
+from glossator.providers.usage import count, usage_of
+from glossator.types import JSON, Usage
 
 KEY_VARIABLE = "ANTHROPIC_API_KEY"
 URL_VARIABLE = "ANTHROPIC_BASE_URL"
 HOME = "https://api.anthropic.com"
 NO_SCHEMA = re.compile(r"claude-(?:[0-3]|instant|(?:opus|sonnet)-4(?:-0|-2025\d{4})?$)")
+NO_TOOLS = re.compile(r"claude-(?:[0-2]|instant)")
 CACHED = {"type": "ephemeral"}
+"""Marks the end of what is to be cached; a request may hold four marks, and ours hold three."""
+MOST_LISTED = 1000
+"""Models that one page of the list may hold."""
+CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class AnthropicLLM:
     """None where it is unknown."""
     timeout: float = 120.0
     """Seconds for one request, from sending to the last byte."""
+    server: Server = field(default_factory=Server, compare=False)
+    """What `check` has found out."""
 
     @classmethod
     def connect(
@@ -66,13 +68,17 @@ class AnthropicLLM:
         """
         url = base_url or environ.get(URL_VARIABLE) or HOME
         at_home = url.rstrip("/") == HOME
-        key = environ.get(KEY_VARIABLE, "").strip()
+        key = key_in(environ, KEY_VARIABLE)
         if not key and at_home:
             raise ConfigError(
                 f"anthropic:{model} needs a key: set {KEY_VARIABLE}, or use --llm local"
             )
         client = anthropic.AsyncAnthropic(
-            api_key=key or "none", base_url=url, max_retries=0, timeout=timeout
+            api_key=key or "none",
+            base_url=url,
+            max_retries=0,
+            timeout=timeout,
+            http_client=http_client(anthropic),
         )
         title = "Anthropic" if at_home else "the Anthropic-compatible server"
         return cls(
@@ -95,37 +101,39 @@ class AnthropicLLM:
 
     @property
     def can(self) -> frozenset[Can]:
-        """Schemas, from Claude 4.1 on."""
-        return frozenset() if NO_SCHEMA.match(self.model) else frozenset({Can.SCHEMA})
+        """Schemas from Claude 4.1 on, tools from Claude 3 on, and batches."""
+        found = set() if self.server.is_own else {Can.BATCH}
+        if NO_SCHEMA.match(self.model) is None:
+            found.add(Can.SCHEMA)
+        if NO_TOOLS.match(self.model) is None and not self.server.is_own:
+            found.add(Can.TOOLS)
+        return frozenset(found)
+
+    async def check(self) -> str:
+        """Asks the server for its models, once; gives a notice to show, or an empty string.
+
+        Raises:
+            ProviderRefused: if it does not accept the key.
+            ConfigError: if nobody answers, or what answers is no API.
+        """
+        listing = self.client.models.with_streaming_response.list(limit=MOST_LISTED)
+        return await look(anthropic, self.account, self.server, listing, self.timeout)
 
     async def reply(self, request: Request) -> Reply:
         """The answer to `request`; raises as `LLM` says, and retries nothing."""
         payload = payload_of(request, self)
         started = time.monotonic()
-        text = await self._send(payload)
+        text = await exchange(
+            anthropic,
+            self.account,
+            self.client.messages.with_streaming_response.create(**payload, timeout=self.timeout),
+            self.timeout,
+        )
         return read_reply(text, request, self, time.monotonic() - started)
 
     async def aclose(self) -> None:
         """Closes the connections."""
         await self.client.close()
-
-    async def _send(self, payload: dict[str, Any]) -> str:
-        try:
-            async with asyncio.timeout(self.timeout):
-                raw = await self.client.messages.with_raw_response.create(**payload)
-                text: str = await raw.text()
-                return text
-        # `from None`: what the SDK raises holds the request with its key, and what the server said.
-        except anthropic.APIStatusError as error:
-            wait = error.response.headers.get("retry-after")
-            raise from_status(self.account, error.status_code, error.body, wait) from None
-        except (anthropic.APIConnectionError, TimeoutError) as error:
-            raise self._unreachable(error) from None
-
-    def _unreachable(self, error: Exception) -> ProviderError:
-        early = isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
-        timed_out = isinstance(error, anthropic.APITimeoutError | TimeoutError)
-        return unreachable(self.account, timed_out=timed_out, connected=not early)
 
 
 def payload_of(request: Request, llm: AnthropicLLM) -> dict[str, Any]:
@@ -133,41 +141,87 @@ def payload_of(request: Request, llm: AnthropicLLM) -> dict[str, Any]:
 
     Raises:
         Unsupported: if it asks for what the model cannot give.
+        ConfigError: if a schema in it is none.
     """
     if request.answers or request.slots:
         raise Unsupported(
             f"{llm.name} gives no log probabilities; use a method that reads replies, "
             "an OpenAI chat model, or --llm local"
         )
-    if request.schema and Can.SCHEMA not in llm.can:
-        raise Unsupported(f"{llm.name} holds to no schema; ask for JSON in the prompt")
-    system = "\n\n".join(m.content for m in request.messages if m.role == "system" and m.content)
-    turns = [(m.role, storable(m.content)) for m in request.messages if m.role != "system"]
-    if request.prefill and turns:
-        role, content = turns[-1]
-        turns[-1] = (role, f"{content}\n\nBegin your reply with: {storable(request.prefill)}")
-    messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in turns]
-    if len(messages) > 1 and turns[-2][1].strip():
-        messages[-2]["content"] = [_cached_block(turns[-2][1])]
+    refuse_what_it_cannot(request, llm)
+    told = turns(request)
+    system = [m.content for m in told if m.role == "system" and m.content.strip()]
+    if request.schema and llm.server.is_own:
+        # They pass over `output_config` in silence.
+        system.append(f"Answer with JSON alone, that keeps to this schema: {request.schema}")
+    messages = _messages([m for m in told if m.role != "system"])
     payload: dict[str, Any] = {
         "model": llm.model,
         "messages": messages,
         "max_tokens": max(1, request.max_tokens),
     }
-    if system.strip():
-        payload["system"] = [_cached_block(storable(system))]
+    if request.tools:
+        payload["tools"] = [
+            {"name": t.name, "description": t.description, "input_schema": schema_of(t)}
+            for t in request.tools
+        ]
+        if request.tool_choice != "auto":
+            payload["tool_choice"] = {"type": CHOICES[request.tool_choice]}
+    if system:
+        payload["system"] = [{"type": "text", "text": "\n\n".join(system), "cache_control": CACHED}]
+    elif request.tools:
+        payload["tools"][-1]["cache_control"] = CACHED
+    # Examples come before the last turn; a conversation with tools goes on behind it.
+    for message in messages[-2:] if request.tools else messages[-2:-1]:
+        _mark(message)
     stops = [s for s in request.stop if s.strip()]  # The API refuses blank ones; `cut` does those.
     if stops:
         payload["stop_sequences"] = stops
     if request.schema:
-        payload["output_config"] = {
-            "format": {"type": "json_schema", "schema": json.loads(request.schema)}
-        }
+        form = {"type": "json_schema", "schema": schema_of(request)}
+        payload["output_config"] = {"format": form}
     return payload
 
 
-def _cached_block(text: str) -> dict[str, Any]:
-    return {"type": "text", "text": text, "cache_control": CACHED}
+def _messages(told: Sequence[Message]) -> list[dict[str, Any]]:
+    """The turns in Anthropic's form: results of tools are blocks of one turn of the user's."""
+    found: list[dict[str, Any]] = []
+    for message in told:
+        if message.role == "tool":
+            result = {"type": "tool_result", "tool_use_id": message.call}
+            blocks = [{**result, "content": message.content}]
+            if found and found[-1]["role"] == "user" and isinstance(found[-1]["content"], list):
+                found[-1]["content"] += blocks
+            else:
+                found.append({"role": "user", "content": blocks})
+        elif message.calls:
+            said = [{"type": "text", "text": message.content}] if message.content.strip() else []
+            used = [
+                {"type": "tool_use", "id": c.id, "name": c.name, "input": _object(c.arguments)}
+                for c in message.calls
+            ]
+            found.append({"role": message.role, "content": [*said, *used]})
+        else:
+            found.append({"role": message.role, "content": message.content})
+    return found
+
+
+def _object(arguments: str) -> JSON:
+    """Arguments as the API wants them, an object; what the model wrote instead of one is in it."""
+    try:
+        found = json.loads(arguments)
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {"arguments": arguments}
+
+
+def _mark(message: dict[str, Any]) -> None:
+    """Has the conversation up to the end of `message` cached, if that is not blank."""
+    content = message["content"]
+    if isinstance(content, list):
+        content[-1]["cache_control"] = CACHED
+    elif content.strip():
+        message["content"] = [{"type": "text", "text": content, "cache_control": CACHED}]
 
 
 def read_reply(text: str, request: Request, llm: AnthropicLLM, seconds: float) -> Reply:
@@ -177,48 +231,60 @@ def read_reply(text: str, request: Request, llm: AnthropicLLM, seconds: float) -
         Refused: if the model declined.
         ReplyError: if the body is no message.
     """
-    account = llm.account
-    data = read_object(account, text)
-    usage = read_usage(data.get("usage"), llm.price, seconds)
-    reason = data.get("stop_reason")
+    body = Body.of(llm.account, text)
+    usage = read_usage(body.data.get("usage"), llm.price, seconds)
+    reason, blocks = body.data.get("stop_reason"), body.data.get("content")
     if reason == "refusal":
         raise Refused(f"{llm.name} declined to answer", text, usage)
-    blocks = data.get("content")
     if not isinstance(blocks, list) or not all(isinstance(b, dict) for b in blocks):
-        raise ReplyError(f"{account.title} sent no message", text, usage)
-    parts = [block.get("text") for block in blocks if block.get("type") == "text"]
-    if not all(isinstance(part, str) for part in parts):
-        raise ReplyError(f"{account.title} sent a text block without text", text, usage)
-    answered = storable("".join(map(str, parts)))
-    trimmed = cut(answered, request)
-    finish: Literal["stop", "length", "other"] = "other"
-    if reason in ("end_turn", "stop_sequence") or trimmed != answered:
-        finish = "stop"
-    elif reason in ("max_tokens", "model_context_window_exceeded"):
-        finish = "length"
-    model = data.get("model")
-    return Reply(
-        text=trimmed,
-        finish=finish,
-        usage=usage,
-        model=storable(model) if isinstance(model, str) else llm.model,
+        raise body.no_reply("sent no message", usage)
+    said, calls = [], []
+    for number, block in enumerate(blocks):
+        if block.get("type") == "text":
+            if not isinstance(block.get("text"), str):
+                raise body.no_reply("sent a text block without text", usage)
+            said.append(block["text"])
+        elif block.get("type") == "tool_use":
+            place = f"{number} {text}"
+            call = call_of(block.get("id"), block.get("name"), block.get("input"), place)
+            if call is None:
+                raise body.no_reply("sent a call of a tool without its parts", usage)
+            calls.append(call)
+    return reply_of(
+        body,
+        request,
+        llm.model,
+        usage,
+        text="".join(said),
+        finish=_finish(reason),
+        calls=tuple(calls),
     )
 
 
+def _finish(reason: object) -> Finish:
+    if reason in ("end_turn", "stop_sequence"):
+        return "stop"
+    # `pause_turn` is for tools that run at Anthropic, of which we ask for none.
+    return "length" if reason in ("max_tokens", "model_context_window_exceeded") else "other"
+
+
 def read_usage(found: object, price: Price | None, seconds: float) -> Usage:
-    """What a reply says it used; the cost is None if it does not say or the price is unknown.
+    """What a reply says it used.
 
     Anthropic counts the tokens read from and written to its cache apart; here they are all prompt
     tokens.
     """
     fields = found if isinstance(found, dict) else {}
-    fresh, completion = count(fields.get("input_tokens")), count(fields.get("output_tokens"))
-    if fresh is None or completion is None:
-        return Usage(calls=1, cost=None, seconds=seconds)
+    fresh = count(fields.get("input_tokens"))
     read = count(fields.get("cache_read_input_tokens")) or 0
     written = count(fields.get("cache_creation_input_tokens")) or 0
-    prompt = fresh + read + written
-    cost = None
-    if price is not None:
-        cost = price.cost(prompt, completion, cache_read=read, cache_write=written)
-    return Usage(1, 0, prompt, completion, cost, seconds)
+    details = fields.get("output_tokens_details")
+    return usage_of(
+        price,
+        seconds,
+        None if fresh is None else fresh + read + written,
+        count(fields.get("output_tokens")),
+        cache_read=read,
+        cache_write=written,
+        reasoning=details.get("thinking_tokens") if isinstance(details, dict) else None,
+    )

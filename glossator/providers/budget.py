@@ -32,6 +32,11 @@ class Budget:
     """US dollars, as far as prices are known."""
     calls: int = 0
     """Requests sent, failed ones included, those answered from the cache left out."""
+    owed: dict[str, float] = field(default_factory=dict, repr=False)
+    """US dollars that each request may come to which an earlier process sent in a batch, by key.
+
+    It is held until whoever asks for that request takes it over.
+    """
     reserved: float = field(default=0.0, init=False)
     """US dollars that calls in flight may come to."""
     in_flight: int = field(default=0, init=False)
@@ -41,18 +46,25 @@ class Budget:
             raise ValueError(f"a budget is a number of dollars, at least 0, not {self.dollars}")
         if self.max_calls is not None and self.max_calls < 0:
             raise ValueError(f"--max-calls is at least 0, not {self.max_calls}")
+        self._owed_dollars = sum(self.owed.values())
         self._changed = asyncio.Event()
 
     @asynccontextmanager
-    async def call(self, worst: float) -> AsyncIterator[Charge]:
+    async def call(self, worst: float, key: str = "") -> AsyncIterator[Charge]:
         """Holds `worst` dollars and one call while a request is out; then books what it cost.
 
-        Waits while only the calls in flight stand in the way: most cost less than their worst.
+        Waits while calls in flight stand in the way, for most cost less than their worst; and
+        where nothing more fits, so that those in flight are not stopped by it. A `key` that is
+        owed was let in before, and waits for nothing.
 
         Raises:
             BudgetSpent: if the call could pass the budget; nothing is booked.
         """
-        await self._wait_for(worst)
+        if key in self.owed:
+            worst = self.owed.pop(key)
+            self._owed_dollars = self._owed_dollars - worst if self.owed else 0.0
+        else:
+            await self._wait_for(worst)
         self.calls += 1
         self.in_flight += 1
         self.reserved += worst
@@ -67,17 +79,23 @@ class Budget:
             self._changed = asyncio.Event()
 
     async def _wait_for(self, worst: float) -> None:
-        while True:
-            if self.max_calls is not None and self.calls >= self.max_calls:
-                raise BudgetSpent(
-                    f"all {self.max_calls} calls are used; the same command with a higher "
-                    "--max-calls goes on from here"
-                )
-            if self.dollars is None or self.spent + self.reserved + worst <= self.dollars:
-                return
-            if self.spent + worst > self.dollars or not self.in_flight:
-                raise BudgetSpent(
-                    f"${self.spent:.4f} of ${self.dollars:.4f} are spent and the next call may "
-                    f"cost ${worst:.4f}; the same command with a higher --budget goes on from here"
-                )
+        while (reason := self._reason_against(worst)) is not None:
+            if not self.in_flight:
+                raise BudgetSpent(reason)
             await self._changed.wait()
+
+    def _reason_against(self, worst: float) -> str | None:
+        """What keeps a call from being made now; None if nothing does."""
+        out = f" ({len(self.owed):,} calls are out in batches)" if self.owed else ""
+        if self.max_calls is not None and self.calls + len(self.owed) >= self.max_calls:
+            return (
+                f"all {self.max_calls} calls are used{out}; the same command with a higher "
+                "--max-calls goes on from here"
+            )
+        held = self.spent + self.reserved + self._owed_dollars
+        if self.dollars is not None and held + worst > self.dollars:
+            return (
+                f"${self.spent:.4f} of ${self.dollars:.4f} are spent{out} and the next call may "
+                f"cost ${worst:.4f}; the same command with a higher --budget goes on from here"
+            )
+        return None

@@ -2,29 +2,43 @@
 
 fatal       400, 401, 402, 403, 404 and other 4xx   ProviderRefused: one request, one clear message
 retry       408, 409, 425, 429, 5xx, no connection  ProviderError, with Retry-After where it is sane
-record      context overflow, content filter        ReplyError, Refused: this request only
+record      context overflow, content filter        PromptTooLong, Refused: this request only
+
+What is wrong with a body that did arrive is in `body.py`.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
 
-from glossator.errors import GlossatorError, ProviderError, ProviderRefused, Refused, ReplyError
-from glossator.llm import Request
+from glossator.errors import (
+    GlossatorError,
+    PromptTooLong,
+    ProviderError,
+    ProviderRefused,
+    Refused,
+)
 from glossator.types import Usage
 
 MAX_RETRY_AFTER = 300.0
 """Seconds; a longer Retry-After is cut to this."""
-MAX_BODY = 8_000_000
-"""Characters; no reply to a bounded request is longer."""
 RETRIED = frozenset({408, 409, 425, 429})
+TOO_LONG = re.compile(
+    r"context_length_exceeded|exceed_context_size|maximum context length|prompt is too long"
+    r"|context length is only|max_model_len|longer than the maximum model length"
+    r"|exceed(?:s|ed)? (?:the |your )?(?:available |model's |maximum |max )?context"
+    r"|input is too large to process|exceeds the maximum number of tokens"
+)
+"""How OpenAI, Anthropic, vLLM, llama.cpp, Ollama and OpenRouter say that a prompt is too long."""
+FILTERED = re.compile(
+    r"content_filter|content_policy|content management policy|invalid_prompt|flagged"
+)
+"""How OpenAI, Azure and OpenRouter say that they do not let a prompt through."""
 LOOKS_SECRET = re.compile(r"\b(?:sk|key|pk|api|Bearer)[-_ ][A-Za-z0-9_*.\-]{8,}")
 
 
@@ -79,7 +93,11 @@ def detail(body: object) -> tuple[str, str]:
         inner = body.get("error", body)
         if isinstance(inner, Mapping):
             code = inner.get("code") or inner.get("type") or ""
-            return str(inner.get("message") or ""), str(code)
+            message = str(inner.get("message") or "")
+            # OpenRouter puts what the provider behind it said beside a sentence of its own.
+            more = inner.get("metadata")
+            raw = more.get("raw") if isinstance(more, Mapping) else None
+            return f"{message}: {raw}" if isinstance(raw, str) else message, str(code)
         return str(inner), ""
     text = str(body or "")
     return ("" if text.lstrip().startswith("<") else text), ""
@@ -100,16 +118,23 @@ def from_status(
             f"{title} says there is no credit left ({status}){quoted}; "
             f"top up the account of the key in {variable}, {instead}"
         )
+    if _too_long(about, status):
+        return PromptTooLong(
+            f"the prompt is too long for {account.model}{quoted}", usage=Usage(), again=False
+        )
     if status in RETRIED or status >= 500:
         return ProviderError(
             f"{title} at {account.url} answered {status}{quoted}",
             retry_after=retry_after(wait, datetime.now(UTC)),
             busy=status == 429,
         )
-    if status in (400, 413, 422) and _too_long(about, status):
-        return ReplyError(f"the prompt is too long for {account.model}{quoted}", usage=Usage())
-    if status == 400 and "content_filter" in about:
+    if status in (400, 403) and FILTERED.search(about):
         return Refused(f"{title} filtered the prompt{quoted}", usage=Usage())
+    if 300 <= status < 400:
+        return ProviderRefused(
+            f"{title} at {account.url} sends on to another address ({status}), which is not given "
+            "the key: set --base-url to where the API is"
+        )
     advice = {
         401: f"{title} does not accept the key (401){quoted}; "
         f"set {variable} to a valid one, {instead}",
@@ -128,8 +153,10 @@ def from_status(
 
 
 def _too_long(about: str, status: int) -> bool:
-    signs = ("context_length_exceeded", "maximum context length", "prompt is too long")
-    return status == 413 or any(sign in about for sign in signs)
+    # OpenAI answers 429 where one prompt alone has more tokens than it allows in a minute.
+    alone = status == 429 and "request too large" in about
+    says_so = status in (400, 413, 422, 500) and TOO_LONG.search(about) is not None
+    return status == 413 or alone or says_so
 
 
 def unreachable(account: Account, *, timed_out: bool, connected: bool) -> ProviderError:
@@ -140,46 +167,3 @@ def unreachable(account: Account, *, timed_out: bool, connected: bool) -> Provid
         "or use --llm local",
         maybe_billed=connected,
     )
-
-
-def read_object(account: Account, text: str) -> Mapping[str, Any]:
-    """The JSON object that a reply's body is.
-
-    Raises:
-        ReplyError: if it is none; quotes the body.
-        GlossatorError: what `from_status` gives, if it is an error sent with status 200.
-    """
-    if len(text) > MAX_BODY:
-        raise ReplyError(f"{account.title} sent {len(text):,} characters, which is no reply", text)
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        found = "an empty body" if not text.strip() else f"no JSON but {account.clean(text)[:80]!r}"
-        raise ReplyError(f"{account.title} at {account.url} sent {found}", text) from None
-    if not isinstance(data, dict):
-        raise ReplyError(f"{account.title} sent a JSON {type(data).__name__}, no reply", text)
-    error = data.get("error")
-    if isinstance(error, dict):
-        code = error.get("code")
-        status = code if isinstance(code, int) and 400 <= code < 600 else 500
-        raise from_status(account, status, data)
-    return data
-
-
-def count(value: object) -> int | None:
-    """`value` as a number of tokens, or None if it is not one."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 10**12:
-        return None
-    return value
-
-
-def storable(text: str) -> str:
-    """`text` with lone surrogates, which no encoding takes, replaced."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def cut(text: str, request: Request) -> str:
-    """`text` up to the first stop behind the prefill, for servers that do not take all stops."""
-    start = len(request.prefill) if text.startswith(request.prefill) else 0
-    ends = [place for place in (text.find(s, start) for s in request.stop if s) if place >= 0]
-    return text[: min(ends)] if ends else text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -28,19 +29,32 @@ class Gate:
         if self.limit < 1:
             raise ValueError(f"at least one request at a time is needed, not {self.limit}")
         self.width = float(self.limit)
-        self._changed = asyncio.Event()
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Holds one of the places; waits for one."""
-        while self.active >= int(self.width):
-            await self._changed.wait()
-        self.active += 1
+        """Holds one of the places; waits for one, in turn."""
+        if self._waiting or self.active >= int(self.width):
+            await self._turn()
+        else:
+            self.active += 1
         try:
             yield
         finally:
             self.active -= 1
             self._wake()
+
+    async def _turn(self) -> None:
+        """Waits until a place is given to whoever awaits this."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.active -= 1  # The place had just been given.
+            self._wake()
+            raise
 
     async def open(self) -> None:
         """Waits until the pause is over."""
@@ -61,5 +75,9 @@ class Gate:
         self.pause_until = max(self.pause_until, now + pause)
 
     def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        """Gives the free places to those who wait longest, and wakes nobody else."""
+        while self._waiting and self.active < int(self.width):
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self.active += 1
+                turn.set_result(None)

@@ -22,7 +22,7 @@ import torch
 from glossator.assets import ASSETS, model_folder
 from glossator.assets.quiet import quiet
 from glossator.device import pick_device, pick_dtype
-from glossator.errors import AssetError, ConfigError, ReplyError
+from glossator.errors import AssetError, ConfigError, PromptTooLong, ReplyError
 from glossator.llm import Can, Reply, Request
 from glossator.providers.prices import FREE, Price
 from glossator.providers.tree import TokenTree, common_prefix
@@ -227,7 +227,11 @@ class LocalLLM:
             places.append(len(ids) - 1)
         limit = int(getattr(self.model.config, "max_position_embeddings", 0) or 1 << 30)
         if len(ids) + request.max_tokens > limit:
-            raise ReplyError(f"the prompt has {len(ids)} tokens; {self.name} takes {limit}")
+            raise PromptTooLong(
+                f"the prompt has {len(ids)} tokens; {self.name} takes {limit}",
+                usage=Usage(),
+                again=False,
+            )
         return _Prompt(tuple(ids), tuple(places))
 
     def _specials(self) -> list[str]:

@@ -1,7 +1,9 @@
-"""The meter around any language model: cache, budget, limits, retries and a ledger of calls.
+"""The meter around any language model: kept replies, budget, limits, retries and a ledger of calls.
 
 A request goes through, in this order: an equal request already out (its reply is shared), the
-cache, a place at the gate, the budget, the provider's pause. Nothing is sent before all agree.
+journal's kept replies, a place at the gate, the budget, the provider's pause. Nothing is sent
+before all agree. What comes back is written down, then read: tools are called for through a schema
+where a model has no form for that, and a reply that should keep to a schema is checked.
 """
 
 from __future__ import annotations
@@ -9,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import math
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import stamina
 
@@ -23,56 +26,22 @@ from glossator.errors import (
     ProviderError,
     ProviderRefused,
     ReplyError,
+    StoreError,
 )
-from glossator.llm import LLM, Can, Reply, Request
+from glossator.ledger import Call, Entry, Journal
+from glossator.llm import ASKED_AGAIN, LLM, Can, Reply, Request, purpose
 from glossator.providers.budget import Budget, Charge
 from glossator.providers.gate import Gate
-from glossator.providers.prices import Price, worst_cost
+from glossator.providers.journal import MemoryJournal
+from glossator.providers.prices import Price, price_snapshot, worst_cost
+from glossator.providers.schema import with_value
+from glossator.providers.tools import plain_request, read_calls
 from glossator.types import Usage
 
-__all__ = ["Budget", "Call", "MemoryCache", "Metered", "ReplyCache", "Retries", "cache_key"]
+# Retries are in the ledger; without this, stamina's log of them is printed where nobody set one up.
+logging.getLogger("stamina").addHandler(logging.NullHandler())
 
-
-class ReplyCache(Protocol):
-    """Keeps replies between runs."""
-
-    def get(self, key: str) -> Reply | None:
-        """The reply that was put under `key`, if any."""
-        ...
-
-    def put(self, key: str, llm_name: str, request: Request, reply: Reply) -> None:
-        """Keeps `reply` under `key`."""
-        ...
-
-
-@dataclass
-class MemoryCache:
-    """Replies of this process."""
-
-    replies: dict[str, Reply] = field(default_factory=dict)
-
-    def get(self, key: str) -> Reply | None:
-        """The reply under `key`, if any."""
-        return self.replies.get(key)
-
-    def put(self, key: str, llm_name: str, request: Request, reply: Reply) -> None:
-        """Keeps `reply` under `key`."""
-        self.replies[key] = reply
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One line of the ledger: a request that was sent, or a reply that was found in the cache."""
-
-    llm: str
-    request: str
-    """`Request.digest`."""
-    attempt: int
-    """Counts from 1; 0 for a reply from the cache, or of the same request of somebody else."""
-    usage: Usage
-    error: str = ""
-    """What went wrong, as the exception says it; empty if a reply came."""
-    error_type: str = ""
+__all__ = ["Budget", "Call", "Journal", "MemoryJournal", "Metered", "Retries", "cache_key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +77,14 @@ def prompt_tokens_at_most(request: Request) -> int:
     return size // 2 + 16 * len(request.messages) + 32
 
 
+def worst_call(llm: LLM, price: Price | None, request: Request) -> float:
+    """US dollars that one call can cost at most; 0 where the price is unknown."""
+    if price is None:
+        return 0.0
+    made = max(1, request.max_tokens) + int(getattr(llm, "overhead_tokens", 0))
+    return worst_cost(price, prompt_tokens_at_most(request), made)
+
+
 @dataclass
 class _Flight:
     """A request that is out, for those who ask the same meanwhile."""
@@ -126,21 +103,23 @@ class Metered:
     """
 
     llm: LLM
-    cache: ReplyCache | None = None
+    journal: Journal | None = None
     budget: Budget = field(default_factory=Budget)
     """May be shared by several."""
     price: Price | None = None
     """None if it is unknown: then costs are None, and a budget in dollars is refused."""
     limit: int = 16
-    """Requests out at a time."""
-    on_call: Callable[[Call], None] | None = None
-    """Is told of each request sent and each reply found in the cache."""
+    """Requests out at a time, where `gate` is not given."""
+    gate: Gate | None = None
+    """Shared by all models of one provider and key."""
     retries: Retries = Retries()
     drain: float = 150.0
     """Seconds that a cancelled call may still take to finish, so that what is paid is kept."""
 
     _refused: ProviderRefused | None = field(default=None, init=False, repr=False)
     """What the provider said when it refused for good: nobody else needs to be told again."""
+    _unwritable: StoreError | None = field(default=None, init=False, repr=False)
+    """Why a reply that was paid for could not be kept: no other is paid for after that."""
 
     def __post_init__(self) -> None:
         if self.budget.dollars is not None and self.price is None:
@@ -148,8 +127,10 @@ class Metered:
                 f"nobody knows what {self.llm.name} costs, so a budget in dollars cannot hold: "
                 "use --max-calls in place of --budget, or a model with a known price"
             )
-        self._gate = Gate(self.limit)
+        self._gate = self.gate or Gate(self.limit)
+        self._snapshot = "" if self.price is None else price_snapshot(self.price)
         self._flights: dict[str, _Flight] = {}
+        self._batched = bool(getattr(self.llm, "batched", False))
 
     @property
     def name(self) -> str:
@@ -158,8 +139,8 @@ class Metered:
 
     @property
     def can(self) -> frozenset[Can]:
-        """What the model inside can do."""
-        return self.llm.can
+        """What the model inside can do; tools can be called through all of them."""
+        return self.llm.can | {Can.TOOLS}
 
     async def aclose(self) -> None:
         """Closes the model inside, if it can be closed."""
@@ -168,20 +149,27 @@ class Metered:
             await close()
 
     async def reply(self, request: Request) -> Reply:
-        """The answer to `request`, from the cache if it is there; raises as `LLM` says.
+        """The answer to `request`, a kept one if there is one; raises as `LLM` says.
 
         If cancelled while a request is out, waits for its reply, keeps it, and then gives way; a
         second cancellation stops at once.
         """
+        if request.tools and Can.TOOLS not in self.llm.can:
+            plain = plain_request(request, schema=Can.SCHEMA in self.llm.can)
+            return read_calls(await self._answer(plain), request)
+        return with_value(await self._answer(request), request)
+
+    async def _answer(self, request: Request) -> Reply:
+        """What the model said, from whoever has it first."""
         key = cache_key(self.llm, request)
         while (flight := self._flights.get(key)) is not None:
             await flight.landed.wait()
             if isinstance(flight.outcome, Reply):
-                return self._free_reply(request, flight.outcome)
+                return await self._free_reply(request, flight.outcome)
             if flight.outcome is not None:
                 raise flight.outcome
-        if self.cache is not None and (kept := self.cache.get(key)) is not None:
-            return self._free_reply(request, kept)
+        if self.journal is not None and (kept := self.journal.get(key)) is not None:
+            return await self._free_reply(request, kept)
         flight = self._flights[key] = _Flight()
         try:
             flight.outcome = await self._ask(key, request)
@@ -193,14 +181,15 @@ class Metered:
             flight.landed.set()
         return flight.outcome
 
-    def _free_reply(self, request: Request, reply: Reply) -> Reply:
+    async def _free_reply(self, request: Request, reply: Reply) -> Reply:
         usage = Usage(cached_calls=1)
-        self._tell(request, 0, usage)
+        await self._write(request, 0, usage)
         return replace(reply, usage=usage)
 
     async def _ask(self, key: str, request: Request) -> Reply:
         """Sends `request` until there is a reply, or an error that sending again will not mend."""
         faults = _Faults(self.retries)
+        worst = worst_call(self.llm, self.price, request)
         attempts = stamina.retry_context(
             on=faults.wait,
             attempts=None,
@@ -213,12 +202,12 @@ class Metered:
             with attempt:
                 async with (
                     self._gate.slot(),
-                    self.budget.call(self._worst(request)) as charge,
+                    self.budget.call(worst, key if self._batched else "") as charge,
                 ):
                     await self._gate_open(charge)
-                    if self._refused is not None:
+                    if (ended := self._refused or self._unwritable) is not None:
                         charge.dollars = 0.0
-                        raise ProviderRefused(str(self._refused))
+                        raise type(ended)(str(ended))
                     return await _finish(
                         self._attempt(key, request, attempt.num, charge), self.drain
                     )
@@ -228,12 +217,6 @@ class Metered:
         held, charge.dollars = charge.dollars, 0.0  # Nothing is owed if cancelled while waiting.
         await self._gate.open()
         charge.dollars = held
-
-    def _worst(self, request: Request) -> float:
-        if self.price is None:
-            return 0.0
-        made = max(1, request.max_tokens) + int(getattr(self.llm, "overhead_tokens", 0))
-        return worst_cost(self.price, prompt_tokens_at_most(request), made)
 
     async def _attempt(self, key: str, request: Request, number: int, charge: Charge) -> Reply:
         """Sends `request` once, books what it cost and keeps the reply."""
@@ -247,17 +230,15 @@ class Metered:
             if isinstance(error, ProviderError) and error.busy:
                 wait = error.retry_after
                 self._gate.too_many(self.retries.first_wait if wait is None else wait)
-            self._tell(request, number, usage, error)
             if isinstance(error, ProviderRefused):
                 self._refused = error
+            await self._write(request, number, usage, error, key=key)
             raise
         reply = replace(reply, usage=self._priced(reply.usage))
         # A reply that does not say what it cost is charged the worst, so that the budget holds.
         charge.dollars = charge.dollars if reply.usage.cost is None else reply.usage.cost
         self._gate.went_well()
-        if self.cache is not None:
-            self.cache.put(key, self.llm.name, request, reply)
-        self._tell(request, number, reply.usage)
+        await self._write(request, number, reply.usage, key=key, reply=reply)
         return reply
 
     def _priced(self, usage: Usage) -> Usage:
@@ -279,25 +260,53 @@ class Metered:
             return known or 0.0
         return None if self.price is None else charge.dollars
 
-    def _tell(
-        self, request: Request, attempt: int, usage: Usage, error: Exception | None = None
+    async def _write(
+        self,
+        request: Request,
+        attempt: int,
+        usage: Usage,
+        error: Exception | None = None,
+        *,
+        key: str = "",
+        reply: Reply | None = None,
     ) -> None:
-        if self.on_call is not None:
-            kind = "" if error is None else type(error).__name__
-            said = "" if error is None else str(error)
-            self.on_call(Call(self.llm.name, request.digest, attempt, usage, said, kind))
+        if self.journal is None:
+            return
+        call = Call(
+            self.llm.name,
+            request.digest,
+            attempt,
+            usage,
+            "" if error is None else str(error),
+            "" if error is None else type(error).__name__,
+            purpose(),
+            self._snapshot,
+            self._batched and attempt > 0,
+        )
+        try:
+            await self.journal.write(Entry(call, key, request if reply else None, reply))
+        except StoreError as failed:
+            self._unwritable = failed
+            raise
 
 
 @dataclass
 class _Faults:
-    """Decides after each fault of one request whether, and when, it is sent again."""
+    """Decides after each fault of one request whether, and when, it is sent again.
+
+    A reply that was lost on its way is sent for again as often as one that cannot be read.
+    """
 
     retries: Retries
     count: int = 0
+    broken: int = 0
     started: float = field(default_factory=time.monotonic)
 
     def wait(self, error: Exception) -> bool | float:
         """False to give up, True for the usual wait, or seconds."""
+        if isinstance(error, ReplyError) and error.broken:
+            self.broken += 1
+            return self.broken <= ASKED_AGAIN
         if not isinstance(error, ProviderError) or not error.retryable:
             return False
         if not error.busy:

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import math
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-import httpx2
 import openai
 
-from glossator.errors import ConfigError, ProviderError, Refused, ReplyError, Unsupported
-from glossator.llm import Can, Reply, Request
-from glossator.providers.faults import (
-    Account,
-    count,
-    cut,
-    from_status,
-    read_object,
-    storable,
-    unreachable,
-)
+from glossator.errors import ConfigError, Refused, Unsupported
+from glossator.llm import Can, Finish, Message, Reply, Request, ToolCall
+from glossator.providers.answers import match_answers, read_top
+from glossator.providers.body import Body, reply_of
+from glossator.providers.exchange import MAX_BODY, exchange, http_client, key_in
+from glossator.providers.faults import Account, from_status
 from glossator.providers.prices import Price, find_price
+from glossator.providers.server import VLLM, Server, look
+from glossator.providers.slots import N_LISTED, read_slots
+from glossator.providers.turns import (
+    call_of,
+    can_be_strict,
+    refuse_what_it_cannot,
+    schema_of,
+    turns,
+)
+from glossator.providers.usage import count, usage_of
 from glossator.types import Usage
 
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -37,9 +38,14 @@ REASONING = re.compile(r"(?:openai/)?(?:o\d|gpt-[5-9])")
 NO_SCHEMA = re.compile(
     r"(?:openai/)?(?:gpt-3\.5|gpt-4(?:-|$)|gpt-4o-2024-05-13|o1-(?:mini|preview))"
 )
+NO_TOOLS = re.compile(r"(?:openai/)?(?:o1-(?:mini|preview)|chatgpt-)")
 THINKING_TOKENS = 4096
 """What reasoning models may generate beyond the reply, billed as output."""
 MAX_STOPS = 4
+SLOTS_BODY = 8 * MAX_BODY
+"""Bytes of a reply that lists the likeliest tokens at each one of its prompt."""
+NO_SEED = frozenset({"mistralai"})
+"""Owners of models that refuse a request with a seed."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ class OpenAILLM:
     """Seconds for one request, from sending to the last byte."""
     top_logprobs: int = 20
     """How many of the likeliest first tokens to ask for."""
+    server: Server = field(default_factory=Server, compare=False)
+    """What `check` has found out."""
 
     @classmethod
     def connect(
@@ -73,25 +81,8 @@ class OpenAILLM:
         Raises:
             ConfigError: if there is no key, and no other URL than OpenAI's own.
         """
-        url = base_url or environ.get(URL_VARIABLE) or HOME
-        at_home = url.rstrip("/") == HOME
-        key = environ.get(KEY_VARIABLE, "").strip()
-        if not key and at_home:
-            raise ConfigError(
-                f"openai:{model} needs a key: set {KEY_VARIABLE}, give --base-url for another "
-                "server, or use --llm local"
-            )
-        client = openai.AsyncOpenAI(
-            api_key=key or "none", base_url=url, max_retries=0, timeout=timeout
-        )
-        title = "OpenAI" if at_home else "the OpenAI-compatible server"
-        return cls(
-            model=model,
-            client=client,
-            account=Account(title, KEY_VARIABLE, model, url, key),
-            price=find_price("openai", model, None if at_home else url),
-            timeout=timeout,
-        )
+        client, account = connected(f"openai:{model}", model, base_url, timeout, environ)
+        return cls(model, client, account, price_at(account), timeout)
 
     @property
     def name(self) -> str:
@@ -115,99 +106,160 @@ class OpenAILLM:
 
     @property
     def can(self) -> frozenset[Can]:
-        """Schemas, and unless it reasons, sampling and the likeliest first tokens.
+        """Schemas, tools and batches, and unless it reasons, sampling and likeliest first tokens.
 
-        Whether another server than OpenAI's gives log probabilities shows in its first reply.
+        What a server of another make can do shows in `check`; whether it gives log probabilities,
+        in its first reply.
         """
-        schema = frozenset() if NO_SCHEMA.match(self.model) else frozenset({Can.SCHEMA})
-        return schema if self.reasons else schema | {Can.TOP_LOGPROBS, Can.SAMPLING}
+        found = set() if self.server.is_own else {Can.BATCH}
+        if NO_SCHEMA.match(self.model) is None:
+            found.add(Can.SCHEMA)
+        if NO_TOOLS.match(self.model) is None and not self.server.is_own:
+            found.add(Can.TOOLS)
+        if not self.reasons:
+            found |= {Can.TOP_LOGPROBS, Can.SAMPLING}
+            if self.server.owner not in NO_SEED:
+                found.add(Can.SEED)
+            if self.server.owner == VLLM:
+                found.add(Can.PROMPT_LOGPROBS)
+        return frozenset(found)
+
+    async def check(self) -> str:
+        """Asks the server for its models, once; gives a notice to show, or an empty string.
+
+        Raises:
+            ProviderRefused: if it does not accept the key.
+            ConfigError: if nobody answers, or what answers is no API.
+        """
+        listing = self.client.models.with_streaming_response.list()
+        return await look(openai, self.account, self.server, listing, self.timeout)
 
     async def reply(self, request: Request) -> Reply:
         """The answer to `request`; raises as `LLM` says, and retries nothing."""
         payload = payload_of(request, self)
+        # The SDK knows no other fields than OpenAI's.
+        extra = {name: payload.pop(name) for name in ("prompt_logprobs",) if name in payload}
         started = time.monotonic()
-        text = await self._send(payload)
+        text = await exchange(
+            openai,
+            self.account,
+            self.client.chat.completions.with_streaming_response.create(
+                **payload, extra_body=extra or None, timeout=self.timeout
+            ),
+            self.timeout,
+            limit=SLOTS_BODY if request.slots else MAX_BODY,
+        )
         return read_reply(text, request, self, time.monotonic() - started)
 
     async def aclose(self) -> None:
         """Closes the connections."""
         await self.client.close()
 
-    async def _send(self, payload: dict[str, Any]) -> str:
-        try:
-            async with asyncio.timeout(self.timeout):
-                raw = await self.client.chat.completions.with_raw_response.create(**payload)
-                text: str = raw.text
-                return text
-        # `from None`: what the SDK raises holds the request with its key, and what the server said.
-        except openai.APIStatusError as error:
-            wait = error.response.headers.get("retry-after")
-            raise from_status(self.account, error.status_code, error.body, wait) from None
-        except (openai.APIConnectionError, TimeoutError) as error:
-            raise self._unreachable(error) from None
 
-    def _unreachable(self, error: Exception) -> ProviderError:
-        early = isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
-        timed_out = isinstance(error, openai.APITimeoutError | TimeoutError)
-        return unreachable(self.account, timed_out=timed_out, connected=not early)
+def connected(
+    name: str, model: str, base_url: str | None, timeout: float, environ: Mapping[str, str]
+) -> tuple[openai.AsyncOpenAI, Account]:
+    """The SDK's client for the server at `base_url`, or at what `environ` says, and its account.
+
+    Raises:
+        ConfigError: if there is no key, and no other URL than OpenAI's own.
+    """
+    url = base_url or environ.get(URL_VARIABLE) or HOME
+    at_home = url.rstrip("/") == HOME
+    key = key_in(environ, KEY_VARIABLE)
+    if not key and at_home:
+        raise ConfigError(
+            f"{name} needs a key: set {KEY_VARIABLE}, give --base-url for another server, or use "
+            "--llm local"
+        )
+    client = openai.AsyncOpenAI(
+        api_key=key or "none",
+        base_url=url,
+        max_retries=0,
+        timeout=timeout,
+        http_client=http_client(openai),
+    )
+    title = "OpenAI" if at_home else "the OpenAI-compatible server"
+    return client, Account(title, KEY_VARIABLE, model, url, key)
+
+
+def price_at(account: Account) -> Price | None:
+    """The price of a model where it is served."""
+    at_home = account.url.rstrip("/") == HOME
+    return find_price("openai", account.model, None if at_home else account.url)
 
 
 def payload_of(request: Request, llm: OpenAILLM) -> dict[str, Any]:
-    """What is sent for `request`.
+    """What is sent for `request`: no more fields than it needs, as some servers refuse others.
 
     Raises:
         Unsupported: if it asks for what the model cannot give.
+        ConfigError: if a schema in it is none.
     """
-    if request.slots:
-        raise Unsupported(f"{llm.name} gives no log probabilities of prompts; use --llm local")
+    if request.slots and Can.PROMPT_LOGPROBS not in llm.can:
+        raise Unsupported(
+            f"{llm.name} gives no log probabilities of prompts; use --simulator reply, a vLLM "
+            "server, or --llm local"
+        )
     if request.answers and Can.TOP_LOGPROBS not in llm.can:
         raise Unsupported(
             f"{llm.name} gives no log probabilities; use a method that reads replies, "
             "a chat model such as openai:gpt-4.1-mini, or --llm local"
         )
-    if request.schema and Can.SCHEMA not in llm.can:
-        raise Unsupported(f"{llm.name} holds to no schema; ask for JSON in the prompt")
-    messages = [{"role": m.role, "content": storable(m.content)} for m in request.messages]
-    if request.prefill and messages:
-        told = (
-            "Your reply goes on behind this, without repeating it:"
-            if request.answers
-            else "Begin your reply with:"
-        )
-        messages[-1]["content"] += f"\n\n{told} {storable(request.prefill)}"
-    payload: dict[str, Any] = {"model": llm.model, "messages": messages}
+    refuse_what_it_cannot(request, llm)
+    payload: dict[str, Any] = {
+        "model": llm.model,
+        "messages": [_turn(message) for message in turns(request)],
+    }
     if request.schema:
-        payload["response_format"] = schema_format(json.loads(request.schema))
+        named = {"name": "reply", **strictly(schema_of(request), "schema")}
+        payload["response_format"] = {"type": "json_schema", "json_schema": named}
+    if request.tools:
+        payload["tools"] = [
+            {
+                "type": "function",
+                "function": {
+                    "name": tool.name,
+                    "description": tool.description,
+                    "parameters": schema_of(tool),
+                },
+            }
+            for tool in request.tools
+        ]
+        if request.tool_choice != "auto":
+            payload["tool_choice"] = request.tool_choice
+    only_answers = bool(request.answers)
     if llm.reasons:
         payload["max_completion_tokens"] = max(1, request.max_tokens) + llm.overhead_tokens
         return payload
-    payload["max_tokens"] = 1 if request.answers else max(1, request.max_tokens)
+    payload["max_tokens"] = 1 if only_answers else max(1, request.max_tokens)
     payload["temperature"] = request.temperature
-    if request.stop and not request.answers:
+    if request.temperature > 0 and Can.SEED in llm.can:
+        payload["seed"] = request.sample
+    if request.stop and not only_answers:
         payload["stop"] = list(request.stop[:MAX_STOPS])
-    if request.answers:
+    if request.slots:
+        payload["prompt_logprobs"] = N_LISTED
+    elif request.answers:
         payload |= {"logprobs": True, "top_logprobs": llm.top_logprobs}
     return payload
 
 
-def schema_format(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The `response_format` for `schema`; strict where it meets OpenAI's rules for that."""
-    return {
-        "type": "json_schema",
-        "json_schema": {"name": "reply", "schema": schema, "strict": _can_be_strict(schema)},
-    }
+def strictly(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """`schema` under `name`, and whether OpenAI can keep to it without fail."""
+    return {name: schema, "strict": can_be_strict(schema)}
 
 
-def _can_be_strict(part: Any) -> bool:
-    if isinstance(part, list):
-        return all(map(_can_be_strict, part))
-    if not isinstance(part, dict):
-        return True
-    if part.get("type") == "object":
-        names = set(part.get("properties", {}))
-        if part.get("additionalProperties") is not False or set(part.get("required", ())) != names:
-            return False
-    return all(map(_can_be_strict, part.values()))
+def _turn(message: Message) -> dict[str, Any]:
+    if message.role == "tool":
+        return {"role": "tool", "tool_call_id": message.call, "content": message.content}
+    if not message.calls:
+        return {"role": message.role, "content": message.content}
+    calls = [
+        {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+        for c in message.calls
+    ]
+    return {"role": message.role, "content": message.content or None, "tool_calls": calls}
 
 
 def read_reply(text: str, request: Request, llm: OpenAILLM, seconds: float) -> Reply:
@@ -218,118 +270,105 @@ def read_reply(text: str, request: Request, llm: OpenAILLM, seconds: float) -> R
         ReplyError: if the body is no chat completion, or lacks the log probabilities asked for.
     """
     account = llm.account
-    data = read_object(account, text)
-    usage = read_usage(data.get("usage"), llm.price, seconds)
-    choices = data.get("choices")
+    body = Body.of(account, text)
+    usage = read_usage(body.data.get("usage"), llm.price, seconds)
+    choices = body.data.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
-        raise ReplyError(f"{account.title} sent no chat completion", text, usage)
-    declined = message.get("refusal")
-    reason = choice.get("finish_reason")
+        raise body.no_reply("sent no chat completion", usage)
+    declined, reason = message.get("refusal"), choice.get("finish_reason")
     if declined or reason == "content_filter":
         said = account.clean(str(declined or "a filter took the reply away"))
         raise Refused(f"{llm.name} declined: {said}", text, usage)
-    content = message.get("content")
-    if content is None and (reason == "length" or request.answers):
+    if reason == "error":  # OpenRouter: the provider behind it broke off.
+        raise from_status(account, 502, choice)
+    calls = _calls(body, message.get("tool_calls"), usage)
+    content = _joined(message.get("content"))
+    if content is None and (calls or request.answers or reason == "length"):
         content = ""
     if not isinstance(content, str):
-        raise ReplyError(f"{account.title} sent no text but {content!r:.80}", text, usage)
-    answers: tuple[float, ...] = ()
-    if request.answers:
-        listed = read_top(choice.get("logprobs"))
-        if listed is None:
-            raise ReplyError(
-                f"{llm.name} at {account.url} sent no usable log probabilities; use a method that "
-                "reads replies, a server that gives them, or --llm local",
-                text,
-                usage,
-            )
-        answers = match_answers(request.answers, listed)
-    finish: Literal["stop", "length", "other"] = (
-        "stop" if reason == "stop" else "length" if reason == "length" else "other"
-    )
-    answered = storable(content)
-    trimmed = cut(answered, request)
-    model = data.get("model")
-    return Reply(
-        text=trimmed,
-        finish="stop" if trimmed != answered else finish,
+        what = f"it has no text but {content!r:.80}"
+        raise body.no_reply(what, usage) if content is not None else body.wrong(what, usage)
+    answers, slots = _log_probabilities(body, choice, request, llm, usage)
+    return reply_of(
+        body,
+        request,
+        llm.model,
+        usage,
+        text=content,
+        finish=_finish(reason),
+        calls=calls,
         answers=answers,
-        usage=usage,
-        model=storable(model) if isinstance(model, str) else llm.model,
+        slots=slots,
     )
+
+
+def _joined(content: object) -> object:
+    """The text of a reply that came in parts, some of them thoughts, as Mistral sends it."""
+    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+        return content
+    texts = [part.get("text") for part in content if part.get("type") == "text"]
+    return "".join(map(str, texts)) if all(isinstance(t, str) for t in texts) else content
+
+
+def _finish(reason: object) -> Finish:
+    return "stop" if reason == "stop" else "length" if reason == "length" else "other"
+
+
+def _calls(body: Body, found: object, usage: Usage) -> tuple[ToolCall, ...]:
+    if found is None:
+        return ()
+    if not isinstance(found, list):
+        raise body.no_reply("sent calls of tools in no list", usage)
+    calls = []
+    for number, entry in enumerate(found):
+        function = entry.get("function") if isinstance(entry, dict) else None
+        call = None
+        if isinstance(function, dict):
+            place = f"{number} {body.text}"
+            call = call_of(entry.get("id"), function.get("name"), function.get("arguments"), place)
+        if call is None:
+            raise body.no_reply("sent a call of a tool without its parts", usage)
+        calls.append(call)
+    return tuple(calls)
+
+
+def _log_probabilities(
+    body: Body, choice: Mapping[str, Any], request: Request, llm: OpenAILLM, usage: Usage
+) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
+    """Those of the answers, and those behind each slot, as far as they were asked for."""
+    if request.slots:
+        last = turns(request)[-1].content
+        found = body.data.get("prompt_logprobs")
+        try:
+            return (), read_slots(found, last, request.slots, request.answers, llm.name)
+        except ValueError as error:
+            raise body.wrong(f"{llm.name}: {error}", usage, again=False) from None
+    if not request.answers:
+        return (), ()
+    listed = read_top(choice.get("logprobs"))
+    if listed is None:
+        what = (
+            f"{llm.name} at {llm.account.url} sent no usable log probabilities; use a method that "
+            "reads replies, a server that gives them, or --llm local"
+        )
+        raise body.wrong(what, usage, again=False)
+    return match_answers(request.answers, listed), ()
 
 
 def read_usage(found: object, price: Price | None, seconds: float) -> Usage:
-    """What a reply says it used; the cost is None if it does not say or the price is unknown."""
+    """What a reply says it used."""
     fields = found if isinstance(found, dict) else {}
-    prompt, completion = count(fields.get("prompt_tokens")), count(fields.get("completion_tokens"))
-    if prompt is None or completion is None:
-        return Usage(calls=1, cost=None, seconds=seconds)
-    details = fields.get("prompt_tokens_details")
-    cached = count(details.get("cached_tokens")) if isinstance(details, dict) else None
-    cost = price.cost(prompt, completion, cache_read=min(cached or 0, prompt)) if price else None
-    return Usage(1, 0, prompt, completion, cost, seconds)
-
-
-def read_top(found: object) -> list[tuple[str, float]] | None:
-    """The first token's likeliest texts with their log probabilities, or None if not as it should.
-
-    Shape (n_listed,), the likeliest first.
-    """
-    content = found.get("content") if isinstance(found, dict) else None
-    first = content[0] if isinstance(content, list) and content else None
-    top = first.get("top_logprobs") if isinstance(first, dict) else None
-    if not isinstance(top, list) or not top:
-        return None
-    listed: dict[str, float] = {}
-    for entry in top:
-        token = entry.get("token") if isinstance(entry, dict) else None
-        value = entry.get("logprob") if isinstance(entry, dict) else None
-        if not isinstance(token, str) or isinstance(value, bool):
-            return None
-        if not isinstance(value, int | float) or math.isnan(value) or value > 1e-3:
-            return None
-        listed.setdefault(token, min(0.0, float(value)))
-    return sorted(listed.items(), key=lambda pair: -pair[1])
-
-
-def match_answers(answers: Sequence[str], listed: Sequence[tuple[str, float]]) -> tuple[float, ...]:
-    """Shape (n_answers,): log probability of each answer's first token, -inf where not listed.
-
-    Tokens are compared without the space around them, so that ` yes` and `yes` count together;
-    case counts. A token that is only the beginning of an answer stands for it if no other
-    answer begins with it.
-
-    Raises:
-        Unsupported: if the likeliest token begins several answers and cannot tell them apart.
-    """
-    bare = [answer.strip() for answer in answers]
-    exact: list[list[float]] = [[] for _ in bare]
-    begun: list[list[float]] = [[] for _ in bare]
-    for rank, (token, value) in enumerate(listed):
-        start = token.strip()
-        if not start:
-            continue
-        same = [i for i, answer in enumerate(bare) if answer == start]
-        longer = [
-            i for i, answer in enumerate(bare) if answer != start and answer.startswith(start)
-        ]
-        if rank == 0 and not same and len(longer) > 1:
-            raise Unsupported(
-                f"the answers {', '.join(repr(answers[i]) for i in longer)} begin with the same "
-                f"token {token!r}: give answers that differ in their first token"
-            )
-        for i in same:
-            exact[i].append(value)
-        if not same and len(longer) == 1:
-            begun[longer[0]].append(value)
-    return tuple(_log_sum(e or b) for e, b in zip(exact, begun, strict=True))
-
-
-def _log_sum(values: Sequence[float]) -> float:
-    top = max(values, default=-math.inf)
-    if top == -math.inf:
-        return top
-    return min(0.0, top + math.log(sum(math.exp(v - top) for v in values)))
+    prompt, made = fields.get("prompt_tokens_details"), fields.get("completion_tokens_details")
+    of_prompt = prompt if isinstance(prompt, dict) else {}
+    of_reply = made if isinstance(made, dict) else {}
+    return usage_of(
+        price,
+        seconds,
+        count(fields.get("prompt_tokens")),
+        count(fields.get("completion_tokens")),
+        cache_read=of_prompt.get("cached_tokens"),
+        cache_write=of_prompt.get("cache_write_tokens"),
+        reasoning=of_reply.get("reasoning_tokens"),
+    )

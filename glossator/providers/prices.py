@@ -5,8 +5,18 @@ A model that is not on the list has no price: its cost is None, never 0.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import Protocol
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from genai_prices.types import PriceCalculation
+
+BATCH_SHARE = 0.5
+"""What a call through a batch API costs, of what it costs at once: OpenAI's and Anthropic's."""
+PER = 1_000_000
+"""Tokens that a snapshot gives the price of."""
 
 
 class Price(Protocol):
@@ -21,6 +31,11 @@ class Price(Protocol):
         cache_write: int = 0,
     ) -> float:
         """US dollars of one call; the cached tokens are among the prompt tokens."""
+        ...
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Where the price is from, for the ledger."""
         ...
 
 
@@ -45,6 +60,11 @@ class FlatPrice:
     ) -> float:
         """US dollars of one call; cached tokens cost what others do."""
         return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """It was set by hand."""
+        return {"source": "flat"}
 
 
 FREE = FlatPrice()
@@ -82,11 +102,59 @@ class ListedPrice:
             cache_read_tokens=min(cache_read, prompt_tokens),
             cache_write_tokens=min(cache_write, max(0, prompt_tokens - cache_read)),
         )
+        return float(self._calculated(usage).total_price)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """The list, its version, and the entry in its words: some prices depend on the length."""
+        import genai_prices
+
+        found = self._calculated(genai_prices.Usage())
+        return {
+            "source": "genai-prices",
+            "version": version("genai-prices"),
+            "provider": found.provider.id,
+            "model": found.model.id,
+            "entry": str(found.model_price),
+        }
+
+    def _calculated(self, usage: Any) -> PriceCalculation:
+        import genai_prices
+
         if self.url is not None:
-            found = genai_prices.calc_price(usage, self.model, provider_api_url=self.url)
-        else:
-            found = genai_prices.calc_price(usage, self.model, provider_id=self.provider)
-        return float(found.total_price)
+            return genai_prices.calc_price(usage, self.model, provider_api_url=self.url)
+        return genai_prices.calc_price(usage, self.model, provider_id=self.provider)
+
+
+@dataclass(frozen=True, slots=True)
+class Discounted:
+    """A share of another price, as batch APIs charge it."""
+
+    price: Price
+    share: float = BATCH_SHARE
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ValueError("a share is from 0 to 1")
+
+    def cost(
+        self,
+        prompt_tokens: int,
+        completion_tokens: int,
+        *,
+        cache_read: int = 0,
+        cache_write: int = 0,
+    ) -> float:
+        """US dollars of one call: the share of what the other price makes it."""
+        whole = self.price.cost(
+            prompt_tokens, completion_tokens, cache_read=cache_read, cache_write=cache_write
+        )
+        return self.share * whole
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Where the other price is from, and the share."""
+        return {**self.price.origin, "share": self.share}
 
 
 def find_price(provider: str, model: str, url: str | None = None) -> ListedPrice | None:
@@ -101,6 +169,21 @@ def find_price(provider: str, model: str, url: str | None = None) -> ListedPrice
     except LookupError:
         return None
     return price
+
+
+def price_snapshot(price: Price) -> str:
+    """What `price` says today, as JSON text: where it is from, and US dollars a million tokens.
+
+    Of the lowest tier, where prices rise with the length of the prompt.
+    """
+    classes = {
+        "input": price.cost(1000, 0),
+        "output": price.cost(0, 1000),
+        "cache_read": price.cost(1000, 0, cache_read=1000),
+        "cache_write": price.cost(1000, 0, cache_write=1000),
+    }
+    each = {name: round(cost * PER / 1000, 9) for name, cost in classes.items()}
+    return json.dumps({**price.origin, "per": PER, **each}, sort_keys=True)
 
 
 def worst_cost(price: Price, prompt_tokens: int, completion_tokens: int) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import ipaddress
+import os
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from glossator.errors import ConfigError, NotRegistered
@@ -17,11 +19,17 @@ LLMS = Registry(
         "hf": "glossator.providers.local:LocalLLM",
         "gguf": "glossator.providers.local:LocalLLM",
         "openai": "glossator.providers.openai:OpenAILLM",
+        "openai-responses": "glossator.providers.openai_responses:OpenAIResponsesLLM",
         "anthropic": "glossator.providers.anthropic:AnthropicLLM",
     },
 )
-SPELLINGS = ("local", "local:small", "openai:MODEL", "anthropic:MODEL", "hf:ID", "gguf:PATH")
-REMOTE = ("openai", "anthropic")
+SPELLINGS = (
+    *("local", "local:small", "openai:MODEL", "openai-responses:MODEL", "anthropic:MODEL"),
+    *("hf:ID", "gguf:PATH"),
+)
+REMOTE = ("openai", "openai-responses", "anthropic")
+LOCAL = ("local", "hf", "gguf")
+"""Kinds that run in this process."""
 
 
 def make_llm(
@@ -31,16 +39,18 @@ def make_llm(
     offline: bool = False,
     device: str = "auto",
     timeout: float = 120.0,
+    environ: Mapping[str, str] = os.environ,
 ) -> LLM:
     """The language model that people call `spec`.
 
     Args:
         spec: One of `SPELLINGS`, or a dotted path `package.module:name` to a class without
             arguments, an object or a function that `as_llm` takes.
-        base_url: Where a server of the same protocol is, for `openai:` and `anthropic:`.
+        base_url: Where a server of the same protocol is, for the kinds in `REMOTE`.
         offline: Whether the network is out of bounds; servers on this machine are not.
         device: Where local models run.
         timeout: Seconds for one request to a provider.
+        environ: Where its key is, and if not given, its address.
 
     Raises:
         NotRegistered: if nothing has that name.
@@ -51,7 +61,8 @@ def make_llm(
         return _imported(kind, rest)
     if kind not in REMOTE:
         if base_url is not None:
-            raise ConfigError(f"--base-url goes with openai: and anthropic: models, not {spec!r}")
+            kinds = ", ".join(f"{kind}:" for kind in REMOTE)
+            raise ConfigError(f"--base-url goes with {kinds} models, not {spec!r}")
         return as_llm(LLMS.load(kind).load(spec, device=device, offline=offline))  # type: ignore[attr-defined]
     if base_url is not None:
         _check_url(base_url)
@@ -60,7 +71,8 @@ def make_llm(
             f"{spec} needs the network, and --offline forbids it: use --llm local, or a server on "
             "this machine with --base-url"
         )
-    return as_llm(LLMS.load(kind).connect(rest.strip(), base_url=base_url, timeout=timeout))  # type: ignore[attr-defined]
+    connect = LLMS.load(kind).connect  # type: ignore[attr-defined]
+    return as_llm(connect(rest.strip(), base_url=base_url, timeout=timeout, environ=environ))
 
 
 def check_spec(spec: str) -> tuple[str, str]:

@@ -1,0 +1,108 @@
+"""The pieces of work that ask language models: one explanation, one score, as a run is set up.
+
+A run does them, and an estimate tries them out on a model that only counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from glossator.config import RunConfig
+from glossator.embedder import Embedder
+from glossator.errors import ReplyError
+from glossator.explainers.build import build_explainer, needs_llm
+from glossator.live import Live
+from glossator.llm import LLM
+from glossator.scorers.build import ASKS_NOBODY, AUTO, Settings, asks_llm, build_scorer
+from glossator.scorers.nulls import Wrong, choose_wrong
+from glossator.scorers.table import SCORERS, Scorer
+from glossator.types import Explanation, FeatureRecord, Score
+
+FREE_NULLS = 99
+"""Wrong explanations where scoring one costs nothing, which makes p as fine as 0.01."""
+
+
+async def explain_one(
+    config: RunConfig,
+    record: FeatureRecord,
+    name: str,
+    llm: LLM | None,
+    live: Live | None = None,
+) -> Explanation:
+    """What the explainer called `name` says of the feature of `record`, which `live` is of.
+
+    Raises:
+        ReplyError, ProviderError, BudgetSpent: as the explainer does.
+    """
+    explainer = build_explainer(name, llm, n_shown=config.n_shown, live=live)
+    explanation = await explainer.explain(record.feature, record.train)
+    # One from outside may call itself something else than what it was asked for by.
+    return replace(explanation, explainer=name)
+
+
+def scorer_for(
+    config: RunConfig,
+    name: str,
+    explanation: Explanation,
+    wrong: Wrong,
+    llm: LLM | None,
+    embedder: Embedder,
+    live: Live | None = None,
+) -> Scorer:
+    """The scorer called `name`.
+
+    Raises:
+        ConfigError, Unsupported: if it cannot work with `llm`.
+    """
+    return build_scorer(
+        name,
+        explanation,
+        wrong,
+        simulator=config.simulator,
+        llm=llm,
+        settings=Settings(config.n_scored, seed=config.seed, precision=config.precision),
+        embedder=embedder,
+        live=live,
+    )
+
+
+def scoring_asks(config: RunConfig) -> bool:
+    """Whether any score wants a language model, judging by the names alone."""
+    wanted: set[str] = set()
+    for name in config.scorers:
+        wanted |= set(getattr(SCORERS.load(name), "__dataclass_fields__", {}))
+    if "llm" in wanted:
+        return True
+    if not wanted & {"judge", "simulator"}:
+        return False
+    if config.simulator == AUTO:
+        return any(needs_llm(e) for e in config.explainers)
+    return config.simulator not in ASKS_NOBODY
+
+
+async def score_one(
+    config: RunConfig,
+    record: FeatureRecord,
+    explanation: Explanation,
+    others: Sequence[Explanation],
+    name: str,
+    llm: LLM | None,
+    embedder: Embedder,
+    live: Live | None = None,
+) -> Score:
+    """What the scorer called `name` gives `explanation`; `others` are all of the run.
+
+    Raises:
+        ReplyError: if no reply could be used.
+        ProviderError, BudgetSpent: as the scorer does.
+    """
+    asks = asks_llm(name, explanation, config.simulator, llm)
+    n_wrong = config.n_shuffled if asks else max(config.n_shuffled, FREE_NULLS)
+    wrong = choose_wrong(explanation, others, n_wrong, config.seed)
+    scorer = scorer_for(config, name, explanation, wrong, llm, embedder, live)
+    score = await scorer.score(explanation, record.test, record.dev)
+    if score.n_failed and not score.n:
+        raw = next((p.raw for p in score.predictions if p.raw), "")
+        raise ReplyError(f"no reply of {score.n_failed} could be used: {score.note}", raw)
+    return replace(score, scorer=name)
