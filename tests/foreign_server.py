@@ -23,7 +23,7 @@ def main() -> None:
     params.port = 0
     params.n_ctx = 8 * 2048
     params.n_parallel = 8
-    params.cpuparams.n_threads = 2
+    params.cpuparams.n_threads = 1  # Threads of its own wait for each other at full speed.
     params.verbosity = 0
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)

@@ -74,7 +74,7 @@ def test_a_whole_run_against_it_explains_and_scores(
 ) -> None:
     config = config_for(
         folder, llm=f"{protocol}:whatever", base_url=address + PROTOCOLS[protocol], features="0",
-        scorers=["detection"], n_scored=2,
+        scorers=["detection"], n_scored=2, n_shuffled=0, n_silent=2,
     )  # fmt: skip
     outcome = do(config, store)
     # So small a model is not always understood; what was not is a failure with its reply.

@@ -19,6 +19,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from glossator.cli.bench import bench_app
 from glossator.cli.compare import compare_command
 from glossator.cli.direction import direction_app
 from glossator.cli.doctor import doctor_command
@@ -58,6 +59,7 @@ app.command("report")(report_command)
 app.command("doctor")(doctor_command)
 app.add_typer(sae_app, name="sae")
 app.add_typer(direction_app, name="direction")
+app.add_typer(bench_app, name="bench")
 
 _FLAGS = ("--json", "--quiet", "-q", "--verbose", "-v")
 _VALUED = ("--store", "--config", "--seed")

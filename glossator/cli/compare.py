@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from glossator.cli.results import number
 from glossator.cli.session import Session
 from glossator.cli.text import visible
-from glossator.comparing import Compared
+
+if TYPE_CHECKING:
+    from glossator.comparing import Compared
 
 
 def compare_command(

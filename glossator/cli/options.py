@@ -112,11 +112,30 @@ RUN_OPTIONS = (
     RunOption("cache", str, "Folder for every firing token too, as Parquet.", _READ),
     RunOption("device", str, "auto, cpu, cuda or mps.", _WORK),
     RunOption("offline", bool, "Never try the network.", _WORK, "--offline/--online"),
-    RunOption("budget", float, "US dollars that may be spent.", _WORK),
-    RunOption("max_calls", int, "Calls to language models that may be made.", _WORK),
-    RunOption("concurrency", int, "Requests to one provider out at once.", _WORK),
+    RunOption(
+        "budget",
+        float,
+        "US dollars the run may spend in all; it ends with exit code 4, and a higher one goes on. "
+        "0: local models alone.",
+        _WORK,
+    ),
+    RunOption(
+        "max_calls", int, "Calls to language models, local ones too, it may make in all.", _WORK
+    ),
+    RunOption(
+        "concurrency",
+        int,
+        "Requests to one provider out at once, at most; fewer where it asks for that.",
+        _WORK,
+    ),
     RunOption("batch", bool, "Use providers' batch APIs: half the price, slow.", _WORK, "--batch"),
-    RunOption("dry_run", bool, "Say what would be done and what it costs.", _WORK, "--dry-run"),
+    RunOption(
+        "dry_run",
+        bool,
+        "Say what is left to do and what it would cost; asks nobody and needs no key.",
+        _WORK,
+        "--dry-run",
+    ),
     RunOption("fresh", bool, "Start anew instead of going on.", _WORK, "--fresh"),
 )
 """In the order of the help. What no part of the pipeline honours yet is not here."""

@@ -26,6 +26,7 @@ from glossator.cli.results import (
 from glossator.cli.session import Session
 from glossator.cli.text import visible
 from glossator.config import RunConfig, RunLimits, from_options, merge
+from glossator.health import health_of
 
 if TYPE_CHECKING:
     from glossator.estimate import Plan
@@ -49,7 +50,8 @@ run_command = _command(
     """Collect, explain, score and record, for the features asked for.
 
     The same command again goes on where it stopped. --json prints one document: run, status,
-    done, failed, results (one for each explanation, with its scores), failures.
+    done, failed, results (one for each explanation, with its scores), failures, health (of each
+    scorer, what could not be judged by kind).
     """,
 )
 collect_command = _command(("collect",), "Collect activations alone, for later explaining.")
@@ -182,6 +184,8 @@ def _report(session: Session, store: Store, outcome: Outcome, stages: tuple[str,
     failures = store.failures(run)
     collected = stages == ("collect",)
     results = [] if collected else read_results(store, run)
+    scores = store.scores_of(run) if "score" in stages else []
+    health = health_of(scores, failures)
     if session.as_json:
         stopped = None if outcome.stopped is None else str(outcome.stopped)
         session.print_json(
@@ -194,13 +198,14 @@ def _report(session: Session, store: Store, outcome: Outcome, stages: tuple[str,
                 "collection": outcome.run.collection,
                 "results": [result.to_json() for result in results],
                 "failures": [failure_json(failure) for failure in failures],
+                "health": [one.to_json() for one in health],
             }
         )
     else:
         console = session.console()
         if results:
             print_results(console, results)
-        for line in [*judged_lines(results), *beaten_lines(results)]:
+        for line in [*judged_lines(results), *beaten_lines(results), *(h.line for h in health)]:
             console.print(line, soft_wrap=True)
         if collected:
             console.print(f"{run}: {outcome.done} features collected")

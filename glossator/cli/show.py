@@ -12,6 +12,7 @@ from glossator.cli.feature import find_feature
 from glossator.cli.results import Result, dollars, failure_json, number, read_results
 from glossator.cli.session import Session
 from glossator.cli.text import visible
+from glossator.health import health_of
 from glossator.types import (
     Example,
     Explanation,
@@ -43,7 +44,7 @@ def show_command(
 ) -> int:
     """Show one feature: excerpts, explanations, scores, predictions beside real activations.
 
-    --json prints one document: feature, run, record, results, predictions, failures.
+    --json prints one document: feature, run, record, results, predictions, failures, health.
     """
     session = Session.of(context)
     with session.open_store() as store:
@@ -76,6 +77,7 @@ def show_command(
                 "scores": [to_json(score) for score in scores],
                 "explanations": [to_json(explanation) for explanation in explanations],
                 "failures": [failure_json(failure) for failure in failures],
+                "health": [one.to_json() for one in health_of(scores, failures)],
             }
         )
         return 0
@@ -92,7 +94,7 @@ def show_command(
         for score in scores:
             if score.explainer == result.explainer:
                 page.score(score, record, worst)
-    page.provenance(chosen, record, failures)
+    page.provenance(chosen, record, [h.line for h in health_of(scores, failures)], failures)
     return 0
 
 
@@ -166,10 +168,16 @@ class _Page:
             self._prediction(prediction, examples.get(prediction.example), record)
 
     def provenance(
-        self, run: Run, record: FeatureRecord | None, failures: Sequence[Failure]
+        self,
+        run: Run,
+        record: FeatureRecord | None,
+        health: Sequence[str],
+        failures: Sequence[Failure],
     ) -> None:
         """Where all this came from, and what went wrong on the way."""
         self.line()
+        for line in health:
+            self.line(line)
         for failure in failures:
             where = f"{failure.stage} {failure.part}".strip()
             self.line(f"failed: {where}: {failure.kind}: {' '.join(failure.message.split())}")
