@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from glossator.errors import ReplyError
+from glossator.explainers.abstention import SAW_NONE, abstention, sees_none
 from glossator.explainers.excerpts import excerpt, marked_words, shown
-from glossator.llm import LLM, Message, Request, ask, with_fewer
+from glossator.llm import LLM, Message, Reply, Request, ask, with_fewer
 from glossator.types import Explanation, FeatureId, Split, Usage
 
 VERSION = "max-act-3"
@@ -88,12 +89,12 @@ class MaxActExplainer:
 
         async def ask_about(n: int) -> tuple[str, Usage]:
             request = Request(prompt(train, n), max_tokens=32, stop=("\n",), prefill=PREFILL)
-            return await ask(
-                self.llm, request, lambda reply: parse(reply.text, cut_off=reply.finish == "length")
-            )
+            return await ask(self.llm, request, read)
 
         n = min(self.n_shown, len(train.firing))
         (text, usage), note = await with_fewer(self.llm, n, ask_about)
+        if not text:
+            return abstention(feature, "max-act", self.llm.name, VERSION, SAW_NONE, usage)
         return Explanation(feature, text, "max-act", self.llm.name, VERSION, usage=usage, note=note)
 
 
@@ -116,6 +117,17 @@ def question(excerpts: Sequence[str], words: Sequence[tuple[str, int]]) -> str:
     lines = [f"{i}. {text}" for i, text in enumerate(excerpts, 1)]
     listed = ", ".join(f'"{w}"' + (f" ({n}x)" if n > 1 else "") for w, n in words)
     return "\n".join([*lines, f"Marked: {listed}"])
+
+
+def read(reply: Reply) -> str:
+    """The phrase in `reply`; empty where it says that there is no pattern.
+
+    Raises:
+        ReplyError: if it holds neither.
+    """
+    if sees_none(reply.text):
+        return ""
+    return parse(reply.text, cut_off=reply.finish == "length")
 
 
 def parse(reply: str, *, cut_off: bool = False) -> str:
@@ -151,4 +163,5 @@ def without_repeats(text: str, cut_off: bool) -> str:
         if bare and bare not in seen and len(kept) < LONGEST_LIST:
             seen.add(bare)
             kept.append(item)
-    return ", ".join(kept).strip()
+    # "words such as ," is a list of nothing, and still what was said.
+    return ", ".join(kept).strip() or text

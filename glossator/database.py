@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
@@ -50,12 +51,19 @@ _TELLING = {
 class Database:
     """One open database, for any number of threads.
 
+    Args:
+        url: where it is.
+        read_only: change nothing, not even what an older version has left; make no file.
+
     Raises:
         StoreError: from every method, if the database cannot do what was asked.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, read_only: bool = False) -> None:
         parsed = _parsed(url)
+        self._read_only = read_only
+        self.empty = False
+        """Whether there were no tables in it, which only one that is read can be."""
         self.shown = parsed.render_as_string(hide_password=True)
         """The URL without its password, for messages."""
         self._writing = threading.Lock()
@@ -63,10 +71,10 @@ class Database:
         self._file_lock: int | None = None
         self._closed = False
         file = Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
-        if file is not None:
+        if file is not None and not read_only:
             self._file_lock = self._open_lock_file(file)
         try:
-            self._engine = _engine(parsed)
+            self._engine = _engine(_for_reading(parsed) if read_only else parsed)
         except ModuleNotFoundError as error:
             self.close()
             raise StoreError(
@@ -75,7 +83,10 @@ class Database:
         # An engine of its own for writing: the same connections, begun with BEGIN IMMEDIATE.
         self._writer = self._engine.execution_options(writes=True)
         try:
-            self._open()
+            if read_only:
+                self._look()
+            else:
+                self._open()
         except StoreError:
             self.close()
             raise
@@ -110,6 +121,8 @@ class Database:
             yield held
             return
         self._check_open()
+        if self._read_only:
+            raise StoreError(f"{self.shown} was opened for reading alone")
         with self._told(), self._writing, self._alone(), self._writer.begin() as connection:
             self._local.connection = connection
             try:
@@ -155,6 +168,17 @@ class Database:
             # A file that cannot be written is found out now, and not after the first paid call.
             with self.writing() as connection:
                 pass
+
+    def _look(self) -> None:
+        """Refuses tables that this version could read only after changing them."""
+        with self._told(), self._engine.connect() as connection:
+            revision = self._revision(connection)
+        self.empty = revision is None
+        if revision not in (None, REVISIONS[-1]):
+            raise StoreError(
+                f"{self.shown} was written by an older glossator; `glossator list` brings it up to "
+                "date"
+            )
 
     def _revision(self, connection: Connection) -> str | None:
         """The revision that the tables have; None if there are none yet."""
@@ -259,6 +283,19 @@ def _parsed(url: str) -> URL:
     if (parsed.database or "").startswith("file:") or parsed.query:
         raise StoreError("the URL of a SQLite store is sqlite:/// and a path, without options")
     return parsed
+
+
+def _for_reading(url: URL) -> URL:
+    """The same database, opened so that no file is made or changed."""
+    if url.get_backend_name() != "sqlite":
+        return url
+    file = Path(url.database or "")
+    options = {"mode": "ro", "uri": "true"}
+    log = file.with_name(f"{file.name}-wal")
+    if not (log.exists() and log.stat().st_size):
+        # Nobody has it open. Otherwise even reading would make files beside it.
+        options["immutable"] = "1"
+    return url.set(database=f"file:{quote(str(file))}", query=options)
 
 
 def _engine(url: URL) -> Engine:

@@ -6,19 +6,21 @@ A run does them, and an estimate tries them out on a model that only counts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from glossator.config import RunConfig
-from glossator.embedder import Embedder
+from glossator.embedder import Embedder, bundled
 from glossator.errors import ReplyError
-from glossator.explainers.build import build_explainer, needs_llm
+from glossator.explainers.build import build_explainer, needs_llm, with_triage
 from glossator.live import Live
 from glossator.llm import LLM
 from glossator.scorers.build import ASKS_NOBODY, AUTO, Settings, asks_llm, build_scorer
 from glossator.scorers.nulls import Wrong, choose_wrong
 from glossator.scorers.table import SCORERS, Scorer
-from glossator.types import Explanation, FeatureRecord, Score
+from glossator.types import Explanation, FeatureRecord, Score, Split
 
+TRIED_BY = ("detection", "simulation", "fuzzing", "rubric")
+"""Scorers that rate windows one by one, by which explanations are tried out on dev."""
 FREE_NULLS = 99
 """Wrong explanations where scoring one costs nothing, which makes p as fine as 0.01."""
 
@@ -29,16 +31,58 @@ async def explain_one(
     name: str,
     llm: LLM | None,
     live: Live | None = None,
+    embedder: Embedder | None = None,
 ) -> Explanation:
     """What the explainer called `name` says of the feature of `record`, which `live` is of.
 
     Raises:
         ReplyError, ProviderError, BudgetSpent: as the explainer does.
     """
-    explainer = build_explainer(name, llm, n_shown=config.n_shown, live=live)
+    trial = OnDev(config, record, llm, embedder or bundled())
+    explainer = build_explainer(
+        name,
+        llm,
+        n_shown=config.n_shown,
+        live=live,
+        embedder=trial.embedder,
+        trial=trial,
+        draft=config.draft,
+    )
+    if config.triage and needs_llm(name):
+        explainer = with_triage(explainer, trial, live)
     explanation = await explainer.explain(record.feature, record.train)
     # One from outside may call itself something else than what it was asked for by.
     return replace(explanation, explainer=name)
+
+
+@dataclass(frozen=True)
+class OnDev:
+    """Tries explanations of one feature on dev, for explainers; see `explainers.trial.Trial`.
+
+    The scorer is one of the run's, and it asks the model that explains: of local ones, only one is
+    loaded at a time.
+    """
+
+    config: RunConfig
+    record: FeatureRecord
+    llm: LLM | None
+    embedder: Embedder
+
+    @property
+    def dev(self) -> Split:
+        """The windows that it is tried on."""
+        return self.record.dev
+
+    @property
+    def scorer(self) -> str:
+        """The first of `TRIED_BY` that the run scores with, or the first of all."""
+        return next((name for name in TRIED_BY if name in self.config.scorers), TRIED_BY[0])
+
+    async def __call__(self, explanation: Explanation) -> Score:
+        """The score on dev. Nothing is fitted, and there is no null."""
+        none = Wrong("shuffled", ())
+        scorer = scorer_for(self.config, self.scorer, explanation, none, self.llm, self.embedder)
+        return await scorer.score(explanation, self.dev)
 
 
 def scorer_for(

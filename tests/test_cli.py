@@ -24,12 +24,13 @@ from glossator.cli.excerpt import beside, marked, misses
 from glossator.cli.feature import matching, nearest_features
 from glossator.cli.interrupts import Interrupted
 from glossator.cli.options import RUN_OPTIONS
-from glossator.cli.progress import Pace, PlainLines, duration
+from glossator.cli.progress import Pace, PlainLines, duration, spent_line
 from glossator.cli.run import exit_code, unless
 from glossator.cli.text import visible
 from glossator.config import RunConfig, RunLimits, option_names
 from glossator.doctor import _reached
 from glossator.errors import BudgetSpent, ConfigError, GlossatorError, ProviderRefused
+from glossator.progress import Progress
 from glossator.store import Run, RunStatus, Store, open_store
 from glossator.types import (
     Example,
@@ -589,22 +590,34 @@ class Script(ModuleType):
         if more["on_progress"]:
             more["on_progress"](going("explain", done=1, total=2, failed=self.failed))
         return SimpleNamespace(
-            run=run, done=2, failed=self.failed, status=run.status, stopped=self.stopped
-        )
+            run=run, done=2, failed=self.failed, status=run.status, stopped=self.stopped,
+            used=Usage(7, 2, 900, 30, 0.5),
+        )  # fmt: skip
 
-    def plan(self, config: RunConfig, limits: RunLimits, store: Store, stages: Any) -> Plan:
-        return Plan(12, 340, 51_000, 900, None, 400.0, 1_500_000, ("local: no price",))
+    def plan(
+        self, config: RunConfig, limits: RunLimits, store: Store, stages: Any, *, fresh: bool
+    ) -> Plan:
+        units = {"explain": 12, "score": 24}
+        unknown = Plan(12, units, 340, 51_000, 900, 700, None, None, 400.0, 1_500_000, 9_000_000,
+                       ("local: no price",))  # fmt: skip
+        return (
+            dataclasses.replace(unknown, dollars_low=0.5, dollars_high=1.25) if fresh else unknown
+        )
 
 
 @dataclass(frozen=True)
 class Plan:
     features: int
+    units: dict[str, int]
     calls: int
     prompt_tokens: int
+    cache_read_tokens: int
     completion_tokens: int
-    dollars: float | None
+    dollars_low: float | None
+    dollars_high: float | None
     seconds: float
     disk_bytes: int
+    download_bytes: int
     notes: tuple[str, ...]
 
 
@@ -627,6 +640,7 @@ def test_a_run_ends_in_a_table_the_failures_and_the_command_for_the_page(
     assert "refused: \u241b[2J" in done.stdout
     assert "explain: 1/2, 1 failed" in done.stderr
     assert "glossator report r1 --out report.html" in done.stderr
+    assert "In all 7 calls, 2 kept replies used again, 900 tokens in, 30 out, $0.50" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -674,20 +688,25 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing_behind(
 ) -> None:
     scripted(monkeypatch, Script())
     done = command("run", "--dry-run", folder=tmp_path)
-    assert "51,000" in done.stdout
-    assert "unknown" in done.stdout
+    assert "51,000, 900 of them cached" in done.stdout
+    assert "explain 12, score 24" in done.stdout
+    assert "unknown: no price is known" in done.stdout
     assert "6m 40s" in done.stdout
+    assert "1.5 MB, and 9 MB to fetch" in done.stdout
+    assert "$0.5000 to $1.25" in command("run", "--dry-run", "--fresh", folder=tmp_path).stdout
     plan = command.document("run", "--dry-run", folder=tmp_path)
-    assert (plan["calls"], plan["dollars"]) == (340, None)
+    assert (plan["calls"], plan["dollars_low"], plan["dollars_high"]) == (340, None, None)
     assert list(tmp_path.iterdir()) == []
 
 
 # Progress
 
 
-def going(stage: str = "score", **more: Any) -> Any:
-    given = {"done": 0, "total": 0, "failed": 0, "spent": None, "calls": 0, "note": ""}
-    return SimpleNamespace(stage=stage, **{**given, **more})
+def going(
+    stage: str = "score", done: int = 0, total: int = 0, failed: int = 0, note: str = "",
+    **used: Any,
+) -> Progress:  # fmt: skip
+    return Progress(stage, done, total, failed, Usage(**used), note)
 
 
 def test_what_was_done_before_a_stage_began_is_not_counted_as_speed() -> None:
@@ -695,9 +714,54 @@ def test_what_was_done_before_a_stage_began_is_not_counted_as_speed() -> None:
     pace = Pace(lambda: now[0])
     assert pace.line(going(done=50, total=100)) == "score: 50/100"
     now[0] = 110.0
-    line = pace.line(going(done=60, total=100, spent=0.25, calls=12, failed=2, note="x\x1b[2J"))
-    assert line == ("score: 60/100, 1/s, 40s left, 12 calls, $0.2500 spent, 2 failed, x\u241b[2J")
+    line = pace.line(going(done=60, total=100, failed=2, note="x\x1b[2J"))
+    assert line == "score: 60/100, 1/s, 40s left, 2 failed, x\u241b[2J"
     assert pace.line(going("explain", done=3)) == "explain: 3"
+
+
+def test_what_is_spent_is_shown_with_what_the_pace_will_make_of_it() -> None:
+    now = [100.0]
+    pace = Pace(lambda: now[0])
+    before: dict[str, Any] = {
+        "calls": 100,
+        "prompt_tokens": 5000,
+        "completion_tokens": 10,
+        "cost": 1.0,
+    }
+    assert "$1.00 spent" in pace.line(going(done=50, total=100, **before))
+    now[0] = 110.0
+    line = pace.line(
+        going(
+            done=60, total=100, calls=112, cached_calls=3, prompt_tokens=12_345,
+            cache_read_tokens=2000, completion_tokens=950, cost=1.25,
+        )
+    )  # fmt: skip
+    assert line == (
+        "score: 60/100, 1/s, 40s left, 112 calls, 12.3k tokens in (2k cached), 950 out, "
+        "3 kept replies, $1.25 spent (about $2.25 at the end of this stage)"
+    )
+    # Other work begins with its own pace, and what was spent before stays in the sum.
+    assert "about" not in pace.line(going("other", done=0, total=10, calls=112, cost=1.25))
+    now[0] = 120.0
+    assert "(about $2.25 at" in pace.line(going("other", done=5, total=10, calls=150, cost=1.75))
+
+
+def test_an_unknown_cost_is_said_and_a_free_one_is_nought() -> None:
+    pace = Pace(lambda: 0.0)
+    pace.line(going(total=10))
+    assert pace.line(going(done=5, total=10, calls=3, cost=None)).endswith("cost unknown")
+    assert pace.line(going(done=5, total=10, calls=3)).endswith("3 calls, $0 spent")
+    assert "spent" not in pace.line(going(done=5, total=10))
+
+
+def test_the_last_line_says_all_that_was_used() -> None:
+    used = Usage(12, 3, 10_000, 500, 1.5, 9.0, 4000, 100, 20)
+    assert spent_line(used) == (
+        "In all 12 calls, 3 kept replies used again, 10,000 tokens in (4,000 from the provider's "
+        "cache, 100 written to it), 500 out (20 of thinking), $1.50."
+    )
+    assert "unknown cost" in spent_line(Usage(12, cost=None))
+    assert spent_line(Usage()) == "No language model was asked."
 
 
 def test_plain_progress_is_a_line_for_each_stage_its_end_and_now_and_then() -> None:

@@ -83,15 +83,14 @@ def test_every_option_that_decides_results_changes_the_digest() -> None:
         "sites": ["layers.1.mlp.neurons"],
         "explainers": ["unigram"],
         "scorers": ["detection"],
+        "triage": True,
         "base_url": "http://localhost:1/v1",
         "scorer_base_url": "http://localhost:1/v1",
-        "firing_quantile": 0.9,
     }
     digests = {RunConfig().digest}
     for option in dataclasses.fields(RunConfig):
-        value = other.get(option.name)
-        if value is None:
-            value = 33 if option.type == "int" else "something"
+        named = option.metadata.get("among") or [{"int": 33, "float": 0.9}.get(str(option.type))]
+        value = other.get(option.name, named[-1] or "something")
         digests.add(RunConfig.from_mapping({option.name: value}).digest)
     assert len(digests) == len(dataclasses.fields(RunConfig)) + 1
 
@@ -189,3 +188,25 @@ def test_one_mapping_gives_both_config_and_limits() -> None:
 
 def test_no_option_is_in_both_config_and_limits() -> None:
     assert not set(option_names(RunConfig)) & set(option_names(RunLimits))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("budget", -0.01),
+        ("budget", float("nan")),
+        ("budget", float("inf")),
+        ("max_calls", -1),
+        ("max_calls", 2.5),
+        ("concurrency", 0),
+        ("concurrency", 5000),
+        ("batch", "yes"),
+    ],
+)
+def test_a_limit_that_is_none_is_refused_by_its_name(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=name):
+        RunLimits.from_mapping({name: value})
+
+
+def test_nothing_at_all_is_a_limit() -> None:
+    assert from_options({"budget": 0, "max-calls": 0})[1] == RunLimits(budget=0.0, max_calls=0)
