@@ -9,13 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glossator.datasets.readings import Group
+from glossator.architectures import linear_weight
+from glossator.datasets.readings import Coder, Group
 from glossator.datasets.readout import Readout
+from glossator.errors import ConfigError
 from glossator.subject import Subject
+from glossator.types import FeatureId
 
 _FINAL_NORM = ("norm", "ln_f", "final_layer_norm", "final_layernorm")
 _RESIDUAL = ("mlp.out", "attn.out", "resid_pre", "resid_post")
 """Sites whose vectors are added to, or are, the residual stream."""
+_PROJECTED = ("mlp.neurons", "attn.z")
+"""Sites whose vectors go through a linear layer to it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,22 +47,42 @@ class Outputs:
 
     def direction(self, group: Group, row: int) -> Tensor | None:
         """Shape (d_model,): what more of a feature adds to the residual stream, if it does."""
-        feature = group.features[row]
-        part = feature.site.split(".", 2)[-1]
+        return self.of_feature(group.features[row], group.coder)
+
+    def of_feature(self, feature: FeatureId, coder: Coder | None = None) -> Tensor | None:
+        """Shape (d_model,): what more of a feature adds to the residual stream, if it does.
+
+        Neurons, and what attention mixed, write through the projection behind them, and so does a
+        coder of such a site; a transcoder writes where it predicts.
+        """
+        site = feature.site
         found: Tensor | None = None
-        if group.coder is not None:
-            decoder = getattr(group.coder, "W_dec", None)
-            if part in _RESIDUAL and decoder is not None:
+        if coder is not None:
+            decoder = getattr(coder, "W_dec", None)
+            if getattr(coder, "transcodes", False):
+                site = getattr(coder, "site_out", None) or ""
+            if decoder is not None and _part(site) in _RESIDUAL:
                 found = decoder[feature.index]
-        elif part == "mlp.neurons":
-            found = _column(self.subject.resolve(feature.site).module, feature.index)
-        elif part in _RESIDUAL:
+            elif decoder is not None and (weight := self._projection(site)) is not None:
+                found = weight.float() @ decoder[feature.index].to(weight.device).float()
+        elif (weight := self._projection(site)) is not None:
+            found = weight[:, feature.index]
+        elif _part(site) in _RESIDUAL:
             found = torch.zeros(self.subject.d_model)
             found[feature.index] = 1.0
         if found is None or found.shape != (self.subject.d_model,):
             return None
         found = found.detach().to(self.subject.device, torch.float32)
         return -found if feature.negative else found
+
+    def _projection(self, site: str) -> Tensor | None:
+        """Shape (d_model, width): what is behind such a site, if it is kept as a plain matrix."""
+        if _part(site) not in _PROJECTED:
+            return None
+        try:
+            return linear_weight(self.subject.resolve(site).module)
+        except ConfigError:
+            return None
 
     def effects(self, group: Group, row: int, token_ids: Sequence[int]) -> list[float]:
         """Direct effect of the feature on the logit of each token, as z over the vocabulary.
@@ -72,8 +97,6 @@ class Outputs:
         return found
 
 
-def _column(linear: nn.Module, index: int) -> Tensor:
-    """The weights behind one input of a linear layer; GPT-2 keeps them the other way round."""
-    weight: Any = linear.weight
-    column: Tensor = weight[:, index] if isinstance(linear, nn.Linear) else weight[index]
-    return column
+def _part(site: str) -> str:
+    """What of a layer `site` is, by our names, if it is one."""
+    return site.split(".", 2)[-1] if site.startswith("layers.") else ""

@@ -162,6 +162,40 @@ def reading_of(
     Raises:
         ConfigError: for a feature that is not there, or a coder that does not fit its site.
     """
+    groups = groups_of(subject, features, coders)
+    _check_context(subject, settings)
+    widest = max((len(group.columns) for group in groups), default=1)
+    return Reading(
+        features=tuple(features),
+        groups=tuple(groups),
+        chunks=lambda: chunks(corpus, subject.tokenizer, settings.ctx, settings.tokens),
+        scan=scan_of(subject, groups),
+        percentile=settings.percentile,
+        left_out_ids=subject.left_out_ids,
+        # the reducers work on CUDA too; elsewhere some of the number formats are missing
+        device=subject.device if subject.device.startswith("cuda") else "cpu",
+        provenance={
+            "model": subject.name,
+            "revision": subject.revision,
+            "dtype": subject.dtype,
+            "device": subject.device,
+            "tokenizer": type(subject.tokenizer).__name__,
+            "start_token": str(subject.start_token_id),
+            "corpus": corpus.name,
+            "corpus_digest": corpus.digest,
+        },
+        max_batch=max(1, _MOST_VALUES // (widest * settings.ctx)),
+    )
+
+
+def groups_of(
+    subject: Subject, features: Sequence[FeatureId], coders: Mapping[str, Coder] | None = None
+) -> list[Group]:
+    """`features` of `subject` by where they are read; each in one group.
+
+    Raises:
+        ConfigError: for a feature that is not there, or a coder that does not fit its site.
+    """
     coders = coders or {}
     of_group: dict[tuple[str, str | None], list[FeatureId]] = {}
     for feature in features:
@@ -183,29 +217,7 @@ def reading_of(
         if not dense and any(feature.negative for feature in members):
             raise ConfigError(f"the latents of {where} have no negative tail: leave the minus out")
         groups.append(Group.of(members, dense=dense, coder=coder))
-    _check_context(subject, settings)
-    widest = max((len(group.columns) for group in groups), default=1)
-    return Reading(
-        features=tuple(features),
-        groups=tuple(groups),
-        chunks=lambda: chunks(corpus, subject.tokenizer, settings.ctx, settings.tokens),
-        scan=_scan_of(subject, groups),
-        percentile=settings.percentile,
-        left_out_ids=subject.left_out_ids,
-        # the reducers work on CUDA too; elsewhere some of the number formats are missing
-        device=subject.device if subject.device.startswith("cuda") else "cpu",
-        provenance={
-            "model": subject.name,
-            "revision": subject.revision,
-            "dtype": subject.dtype,
-            "device": subject.device,
-            "tokenizer": type(subject.tokenizer).__name__,
-            "start_token": str(subject.start_token_id),
-            "corpus": corpus.name,
-            "corpus_digest": corpus.digest,
-        },
-        max_batch=max(1, _MOST_VALUES // (widest * settings.ctx)),
-    )
+    return groups
 
 
 def is_dense(coder: str | None) -> bool:
@@ -236,7 +248,8 @@ def _check_context(subject: Subject, settings: CollectSettings) -> None:
         )
 
 
-def _scan_of(subject: Subject, groups: Sequence[Group]) -> Callable[[Sequence[Chunk], See], None]:
+def scan_of(subject: Subject, groups: Sequence[Group]) -> Callable[[Sequence[Chunk], See], None]:
+    """How the columns of `groups` are read from chunks in one pass; see `Reading.scan`."""
     at_site: dict[str, list[int]] = {}
     for number, group in enumerate(groups):
         (site,) = subject.expand(group.site)

@@ -75,14 +75,28 @@ class Readout:
             )
             return torch.cat([self._effects(*some) for some in several])  # (n, k)
 
+    def on_all(self, direction: Tensor) -> Tensor:
+        """The z values, shape (vocab,), of what `direction` of shape (d_model,) adds to logits."""
+        with torch.no_grad():
+            way = self._ways(direction[None])  # (1, d_model)
+            parts = torch.split(self.unembedding, _ROWS)
+            rows = (((part.to(torch.float32) - self.mean) @ way.T).T for part in parts)
+            return self._scaled(torch.cat(list(rows), dim=1), way)[0]  # (vocab,)
+
     def _effects(self, directions: Tensor, tokens: Tensor) -> Tensor:
+        ways = self._ways(directions)  # (n, d_model)
+        rows = self.unembedding[tokens].to(torch.float32) - self.mean  # (n, k, d_model)
+        return self._scaled(torch.einsum("nkd,nd->nk", rows, ways), ways)
+
+    def _ways(self, directions: Tensor) -> Tensor:
+        """The directions as they come out of the final norm, but for their length."""
         ways = directions.to(torch.float32)  # (n, d_model)
         if self.centred:
             ways = ways - ways.mean(dim=-1, keepdim=True)
-        if self.norm is not None:
-            ways = ways * self.norm.to(torch.float32)
-        rows = self.unembedding[tokens].to(torch.float32) - self.mean  # (n, k, d_model)
-        effects = torch.einsum("nkd,nd->nk", rows, ways)
+        return ways if self.norm is None else ways * self.norm.to(torch.float32)
+
+    def _scaled(self, effects: Tensor, ways: Tensor) -> Tensor:
+        """Effects, shape (n, k), over their spread in the vocabulary."""
         spread = ((ways @ self.covariance) * ways).sum(dim=-1, keepdim=True).clamp(min=0).sqrt()
         return torch.where(spread > 0, effects / spread, torch.zeros_like(effects))
 

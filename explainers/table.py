@@ -24,7 +24,15 @@ class Explainer(Protocol):
 EXPLAINERS = Registry(
     "explainer",
     {
+        "best-of": "glossator.explainers.best_of:BestOfExplainer",
+        "both": "glossator.explainers.both:BothExplainer",
+        "contrastive": "glossator.explainers.contrastive:ContrastiveExplainer",
         "max-act": "glossator.explainers.max_act:MaxActExplainer",
+        "n2g": "glossator.explainers.n2g:N2GExplainer",
+        "output": "glossator.explainers.output:OutputExplainer",
+        "revise": "glossator.explainers.revise:ReviseExplainer",
+        "sasc": "glossator.explainers.sasc:SascExplainer",
+        "senses": "glossator.explainers.senses:SensesExplainer",
         "unigram": "glossator.explainers.unigram:UnigramExplainer",
     },
 )

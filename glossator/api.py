@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from glossator.comparing import compare
+from glossator.config import RunConfig
 from glossator.datasets.collect import collect
 from glossator.datasets.directions import learn_direction, projector
 from glossator.datasets.functions import CallableFeatures, collect_function
@@ -18,7 +19,7 @@ from glossator.datasets.planted import collect_planted
 from glossator.datasets.readings import Coder
 from glossator.embedder import bundled
 from glossator.experiments import Experiments, live_function
-from glossator.explainers.build import build_explainer, needs_llm
+from glossator.explainers.build import DRAFT, needs_llm
 from glossator.live import Live
 from glossator.llm import LLM, as_llm
 from glossator.pipeline import ungrouped
@@ -32,6 +33,7 @@ from glossator.scorers.nulls import choose_wrong
 from glossator.store import open_store
 from glossator.subject import Subject, load_subject
 from glossator.types import Explanation, FeatureRecord, Score
+from glossator.units import explain_one
 
 __all__ = [
     "CallableFeatures",
@@ -62,8 +64,11 @@ async def explain(
     n_shown: int = 10,
     offline: bool = False,
     live: Live | None = None,
+    draft: str = DRAFT,
 ) -> Explanation:
-    """What `explainer` says of a feature, from the train split of its record alone.
+    """What `explainer` says of a feature, from the train split of its record.
+
+    Those that choose among drafts or rewrite them try them out on dev. None sees test.
 
     Args:
         record: what was collected.
@@ -72,6 +77,7 @@ async def explain(
         n_shown: excerpts shown.
         offline: never try the network.
         live: for an explainer that makes experiments, from `live_on` or `live_function`.
+        draft: the explainer that `revise` and `best-of` start from.
 
     Raises:
         NotRegistered: if there is no such explainer or language model.
@@ -80,8 +86,9 @@ async def explain(
     """
     model = _metered(llm, offline) if needs_llm(explainer) else None
     try:
-        part = build_explainer(explainer, model, n_shown=n_shown, live=live)
-        return await part.explain(record.feature, record.train)
+        config = RunConfig(n_shown=n_shown, draft=draft)
+        said = explain_one(config, record, explainer, model, live, bundled(offline))
+        return await ungrouped(said)
     finally:
         await _close(model, llm)
 

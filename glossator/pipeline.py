@@ -149,7 +149,7 @@ def check_names(config: RunConfig) -> None:
     Raises:
         NotRegistered: naming the near ones.
     """
-    for name in config.explainers:
+    for name in (*config.explainers, config.draft):
         needs_llm(name)
     for name in config.scorers:
         SCORERS.load(name)
@@ -331,7 +331,9 @@ class _Job:
     async def _explain(self, feature: FeatureId, name: str) -> None:
         record = self.collecting.record(feature)
         live = self._live(feature, record.train.peak)
-        explanation = await explain_one(self.config, record, name, self.explainer_llm, live)
+        explanation = await explain_one(
+            self.config, record, name, self.explainer_llm, live, bundled(self.limits.offline)
+        )
         with self.store.transaction():
             self.models.settle()
             self.store.put_explanation(self.run.id, explanation)

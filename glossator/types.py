@@ -485,6 +485,11 @@ class Explanation(_Jsonable):
     output_effect: str = ""
     """What it does to the output, where known apart."""
     senses: tuple[str, ...] = ()
+    coverage: tuple[float | None, ...] = ()
+    """Shape (n_senses + 1,): share of dev's firing windows that each sense fits, and last what all
+    of them together do. Empty where nobody looked; None where it is undefined."""
+    precision: tuple[float | None, ...] = ()
+    """Shape (n_senses + 1,): share of the dev windows that each fits that fire, and last of all."""
     exceptions: tuple[str, ...] = ()
     words: tuple[tuple[str, float], ...] = ()
     """Token texts and their mean activation in raw units: the pattern that `symbolic` runs."""

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-import numpy.typing as npt
 
 from glossator.scorers.estimates import Floats, Metric
 from glossator.types import SILENT, Measure, Prediction
 
 N_DRAWS = 1000
 LEVEL = 0.95
-Z = 1.959964
 Values = Sequence[Sequence[float]]
 
 
@@ -125,8 +124,10 @@ class Resampling:
             np.hstack([wide, imagined]),
         )
 
-    def measure(self, metric: Metric, bounds: tuple[float, float] | None) -> Measure:
-        """The estimate with its 95% interval; `metric` was built from `actual` and `predicted`.
+    def measure(
+        self, metric: Metric, bounds: tuple[float, float] | None, level: float = LEVEL
+    ) -> Measure:
+        """The estimate with its interval; `metric` was built from `actual` and `predicted`.
 
         `bounds` are the least and greatest value the figure can have, None if it has no both. The
         value is None where it is undefined, and the interval where under half of the draws are.
@@ -136,28 +137,32 @@ class Resampling:
             return Measure(None)
         wide = metric(self.wide)
         if bounds is None:
-            low, high = percentiles(wide)
+            low, high = percentiles(wide, level)
         else:
-            low, high = centred(value, metric(self.plain), wide, bounds)
+            low, high = centred(value, metric(self.plain), wide, bounds, level)
         if low is None or high is None:
             return Measure(value)
         return Measure(value, min(low, value), max(high, value))
 
 
-def percentiles(values: npt.NDArray[np.float64]) -> tuple[float | None, float | None]:
-    """The middle 95% of the finite `values`, or None twice if under half of them are finite."""
+def percentiles(values: Floats, level: float = LEVEL) -> tuple[float | None, float | None]:
+    """The middle share `level` of finite `values`, or None twice if under half are finite."""
     finite = values[np.isfinite(values)]
     if len(finite) < max(2, len(values) // 2):
         return None, None
-    edge = (1 - LEVEL) / 2
+    edge = (1 - level) / 2
     low, high = np.quantile(finite, [edge, 1 - edge])
     return float(low), float(high)
 
 
 def centred(
-    value: float, plain: Floats, wide: Floats, bounds: tuple[float, float]
+    value: float,
+    plain: Floats,
+    wide: Floats,
+    bounds: tuple[float, float],
+    level: float = LEVEL,
 ) -> tuple[float | None, float | None]:
-    """A 95% interval on the logit scale, around the estimate less its bootstrap bias.
+    """An interval on the logit scale, around the estimate less its bootstrap bias.
 
     At the ceiling the logit makes too little of a false alarm that the sample lacks, so the lower
     end is not above that of the plain percentiles (without that, the interval of a reader who is
@@ -178,7 +183,8 @@ def centred(
     at = float(stretch(np.array([value]))[0])
     middle = at - (float(stretch(plain).mean()) - at)
     spread = float(stretch(imagined).std())
-    ends = np.array([middle - Z * spread, middle + Z * spread])
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    ends = np.array([middle - z * spread, middle + z * spread])
     low, high = least + (greatest - least) / (1 + np.exp(-ends))
-    lowest, _ = percentiles(imagined)
+    lowest, _ = percentiles(imagined, level)
     return float(low if lowest is None else min(low, lowest)), float(high)

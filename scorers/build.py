@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from glossator.embedder import Embedder, bundled
 from glossator.errors import ConfigError
+from glossator.live import Live
 from glossator.llm import LLM, Can
 from glossator.registry import assemble
 from glossator.scorers.judge import AskingJudge, Judge, SimulatedJudge
@@ -13,7 +15,7 @@ from glossator.scorers.table import SCORERS, SIMULATORS, Scorer, Simulator
 from glossator.types import Explanation
 
 AUTO = "auto"
-ASKS_NOBODY = frozenset({"lexical", "symbolic"})
+ASKS_NOBODY = frozenset({"embedding", "lexical", "symbolic"})
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,10 @@ class Settings:
     n_others: int = 3
     """Unrelated explanations that `contrast` subtracts."""
     seed: int = 0
+    n_hard: int = 0
+    """Hard silent windows that `detection` asks about beside the scored ones."""
+    precision: float = 0.0
+    """Half of the interval's width at which a scorer stops before `n_scored`; 0 never stops it."""
 
 
 def calibration_windows(n_scored: int) -> int:
@@ -39,7 +45,7 @@ def simulator_for(name: str, explanation: Explanation, llm: LLM | None) -> str:
     """
     if name != AUTO:
         return name
-    if explanation.words:
+    if explanation.runs:
         return "symbolic"
     if llm is None or Can.PROMPT_LOGPROBS in llm.can:
         return "lexical"
@@ -49,27 +55,38 @@ def simulator_for(name: str, explanation: Explanation, llm: LLM | None) -> str:
 def limits_of(simulator: str) -> str:
     """What to know of a score by `simulator`; empty if nothing."""
     return {
+        "embedding": "embedding knows how near meanings are, and little of form or order",
         "lexical": "lexical matches words of the explanation and knows nothing of meaning or order",
-        "symbolic": "symbolic knows the token alone, not its context",
+        "symbolic": "symbolic runs the explanation's own tokens, and for n2g those before them",
     }.get(simulator, "")
 
 
-def build_simulator(name: str, llm: LLM | None, others: tuple[str, ...] = ()) -> Simulator:
-    """The simulator called `name`.
+def build_simulator(
+    name: str,
+    llm: LLM | None,
+    others: tuple[str, ...] = (),
+    embedder: Embedder | None = None,
+) -> Simulator:
+    """The simulator called `name`; the bundled embedder is loaded when it is first asked.
 
     Raises:
         NotRegistered: if there is none.
         ConfigError: if it needs a language model and there is none.
         Unsupported: if the language model cannot do what it needs.
     """
-    available: dict[str, object] = {"others": others}
+    available: dict[str, object] = {"others": others, "embedder": embedder or bundled()}
     if llm is not None:
         available["llm"] = llm
     built: Simulator = assemble(SIMULATORS.load(name), **available)
     return built
 
 
-def build_judge(simulator: str, explanation: Explanation, llm: LLM | None) -> Judge:
+def build_judge(
+    simulator: str,
+    explanation: Explanation,
+    llm: LLM | None,
+    embedder: Embedder | None = None,
+) -> Judge:
     """Who judges windows: the language model if there is one, else the simulator's maximum.
 
     An explanation that carries its own pattern is judged by that pattern, and so is every one where
@@ -78,8 +95,17 @@ def build_judge(simulator: str, explanation: Explanation, llm: LLM | None) -> Ju
     chosen = simulator_for(simulator, explanation, llm)
     if chosen == "symbolic" or simulator in ASKS_NOBODY or llm is None:
         chosen = chosen if chosen in ASKS_NOBODY else "lexical"
-        return SimulatedJudge(build_simulator(chosen, llm), chosen)
+        return SimulatedJudge(build_simulator(chosen, llm, embedder=embedder), chosen)
     return AskingJudge(llm)
+
+
+def wants_llm(name: str) -> bool:
+    """Whether the scorer called `name` cannot do without a language model.
+
+    Raises:
+        NotRegistered: if there is no such scorer.
+    """
+    return "llm" in getattr(SCORERS.load(name), "__dataclass_fields__", {})
 
 
 def asks_llm(name: str, explanation: Explanation, simulator: str, llm: LLM | None) -> bool:
@@ -104,12 +130,16 @@ def build_scorer(
     simulator: str = AUTO,
     llm: LLM | None = None,
     settings: Settings | None = None,
+    embedder: Embedder | None = None,
+    live: Live | None = None,
 ) -> Scorer:
     """The scorer called `name`, for `explanation`, with `wrong` ones for its null.
 
+    `live` is of the explanation's feature.
+
     Raises:
         NotRegistered: if there is no such scorer or simulator.
-        ConfigError: if it needs a language model and there is none.
+        ConfigError: if it needs a language model, or the live subject, and there is none.
         Unsupported: if the language model cannot do what it needs.
     """
     settings = settings or Settings()
@@ -122,15 +152,25 @@ def build_scorer(
         "n_calibration": calibration_windows(settings.n_scored),
         "seed": settings.seed,
         "simulator_name": chosen,
+        "embedder": embedder or bundled(),
+        "n_hard": settings.n_hard,
+        "precision": settings.precision,
     }
     wanted = part.__dataclass_fields__ if hasattr(part, "__dataclass_fields__") else {}
     if "simulator" in wanted:
-        available["simulator"] = build_simulator(chosen, llm, others)
+        available["simulator"] = build_simulator(chosen, llm, others, embedder)
     if "judge" in wanted:
-        available["judge"] = build_judge(simulator, explanation, llm)
+        available["judge"] = build_judge(simulator, explanation, llm, embedder)
     if "llm" in wanted:
         if llm is None:
             raise ConfigError(f"the scorer {name} needs a language model: name one with --llm")
         available["llm"] = llm
+    if "live" in wanted:
+        if live is None:
+            raise ConfigError(
+                f"the scorer {name} makes experiments on the subject: give live=..., as from "
+                "gl.live_on(subject, record)"
+            )
+        available["live"] = live
     built: Scorer = assemble(part, **available)
     return built

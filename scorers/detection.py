@@ -4,30 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
+from glossator.embedder import Embedder
 from glossator.errors import ReplyError
-from glossator.scorers.bootstrap import Resampling
-from glossator.scorers.estimates import AveragePrecision, Calls
+from glossator.scorers.against_hard import against_hard
+from glossator.scorers.estimates import Calls
 from glossator.scorers.judge import Judge
 from glossator.scorers.nulls import Wrong
-from glossator.scorers.outcome import (
-    Findings,
-    Frame,
-    all_predictions,
-    failed,
-    judged,
-    resample,
-    score_of,
-    with_nulls,
+from glossator.scorers.outcome import Frame, failed
+from glossator.scorers.rated import (
+    CALLS,
+    NEGATIVE,
+    Figure,
+    Reading,
+    base_rate,
+    calls_above,
+    precision_of_ratings,
+    rated,
+    rating,
+    unusable,
 )
-from glossator.scorers.sample import both_kinds, draw, working
-from glossator.scorers.simulation import ExplanationUnusableError
-from glossator.types import SILENT, Example, Explanation, Measure, Prediction, Score, Split, Usage
+from glossator.scorers.sample import draw, draw_dev
+from glossator.types import Example, Explanation, Prediction, Score, Split, Usage
 
 METRIC = "AUPRC over windows, weighted to the pool"
-FIGURES = ("F1", "precision", "recall", "IoU", "balanced accuracy")
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,20 @@ class DetectionScorer:
     The figures of yes-or-no calls use the threshold that is best on dev; without dev, the judge's.
     """
 
+    headline: ClassVar[Figure] = staticmethod(precision_of_ratings)
+
     judge: Judge
     wrong: Wrong
     n_scored: int = 40
     n_calibration: int = 20
     """Windows of dev for the threshold; 0 keeps the judge's own."""
     seed: int = 0
+    precision: float = 0.0
+    """Half of the interval's width at which no more windows are asked about; 0 asks about all."""
+    embedder: Embedder | None = None
+    n_hard: int = 0
+    """Silent windows, the nearest in meaning to firing ones, that are asked about beside these; the
+    figure on them is a measure of its own, and they enter no other."""
 
     async def score(
         self, explanation: Explanation, split: Split, dev: Split | None = None
@@ -51,72 +62,44 @@ class DetectionScorer:
         frame = Frame(explanation, "detection", self.judge.name, self.judge.model, METRIC)
         if why := frame.reason_against(split):
             return frame.nothing(why)
-        examples = draw(split, self.n_scored, explanation.feature, self.seed)
-        try:
-            own, others, usage = await with_nulls(self._predict, explanation, self.wrong, examples)
-            threshold, more, how = await self._threshold(explanation, dev)
-        except ExplanationUnusableError as error:
-            return frame.nothing(str(error))
-        usage += more
-        resampling = resample(own, self.seed)
-        if resampling is None:
-            return frame.nothing("no window could be judged", own, usage)
-        if not both_kinds(own):
-            return frame.nothing(
-                "needs a usable reply on both kinds of window, firing and silent", own, usage
-            )
-        wrong, wrong_predictions = judged(self.wrong, others)
-        metric = average_precision(own, resampling)
-        findings = Findings(
-            resampling.measure(metric, (0, 1)),
-            measures_of(own, resampling, threshold),
-            [precision_of(p) for p in wrong_predictions],
-            base_rate(own),
-            (how,),
+        score = await rated(
+            frame,
+            self.wrong,
+            draw(split, self.n_scored, explanation.feature, self.seed),
+            self._rate,
+            self._read,
+            self.seed,
+            dev_units=draw_dev(dev, self.n_calibration, explanation.feature, self.seed),
+            precision=self.precision,
         )
-        return score_of(frame, findings, wrong, own, usage, "no average precision is defined")
+        return await against_hard(score, explanation, split, self._rate, self.embedder, self.n_hard)
 
-    async def _predict(
-        self, explanation: Explanation, example: Example
-    ) -> tuple[Prediction, Usage]:
+    async def _rate(self, explanation: Explanation, example: Example) -> tuple[Prediction, Usage]:
         try:
             verdict = await self.judge.judge(explanation, example.tokens)
         except ReplyError as error:
-            if self.judge.model:
-                return failed(example, error, self.judge.scale, True), error.usage or Usage()
-            raise ExplanationUnusableError(str(error)) from error
-        prediction = Prediction(
-            example.key,
-            example.stratum,
-            example.weight,
-            example.document,
-            (example.peak,),
-            (verdict.value,),
-            self.judge.scale,
-            example.tokens,
-        )
-        return prediction, verdict.usage
+            error = unusable(self.judge.model, error)
+            return failed(example, error, self.judge.scale, True), error.usage or Usage()
+        return rating(example, verdict.value, self.judge.scale), verdict.usage
 
-    async def _threshold(
-        self, explanation: Explanation, dev: Split | None
-    ) -> tuple[float, Usage, str]:
-        """The threshold with the largest weighted F1 on dev, and how it was found."""
-        own = self.judge.threshold
-        if dev is None or not dev.firing or not dev.silent or self.n_calibration < 2:
-            return own, Usage(), f"called firing above {own:g}"
-        examples = draw(dev, self.n_calibration, explanation.feature, self.seed)
-        found, usage = await all_predictions(self._predict, explanation, examples)
-        usable = working(found)
-        if not usable:
-            return own, usage, f"called firing above {own:g}"
-        best = best_threshold(usable, own)
-        return best, usage, f"called firing above {best:.3g}, the best on dev"
+    def _read(self, own: Sequence[Prediction], on_dev: Sequence[Prediction]) -> Reading:
+        threshold, how = self.judge.threshold, ""
+        if on_dev:
+            threshold, how = best_threshold(on_dev, threshold), ", the best on dev"
+        return Reading(
+            precision_of_ratings,
+            empty=base_rate,
+            undefined="no average precision is defined",
+            beside={name: (calls_above(threshold, name), (0.0, 1.0)) for name in CALLS},
+            plain={"base rate": base_rate(own), "threshold": threshold},
+            notes=(f"called firing above {threshold:.3g}{how}",),
+        )
 
 
 def best_threshold(predictions: Sequence[Prediction], default: float) -> float:
     """The midpoint between ratings at which weighted F1 is largest; `default` if none beats it."""
     ratings = np.array([p.predicted[0] for p in predictions])
-    fired = [p.stratum != SILENT for p in predictions]
+    fired = [p.stratum not in NEGATIVE for p in predictions]
     weights = np.array([[p.weight for p in predictions]])
     steps = np.unique(ratings)
     middles = [float(m) for m in (steps[1:] + steps[:-1]) / 2]
@@ -126,46 +109,3 @@ def best_threshold(predictions: Sequence[Prediction], default: float) -> float:
         return value if np.isfinite(value) else 0.0
 
     return max([default, *middles], key=f1)
-
-
-def average_precision(
-    predictions: Sequence[Prediction], resampling: Resampling
-) -> AveragePrecision:
-    """The metric over real and imagined windows; imagined ones are silent."""
-    fired = [p.stratum != SILENT for p in predictions if not p.failure]
-    imagined = [False] * (len(resampling.predicted) - len(fired))
-    return AveragePrecision.of(fired + imagined, [p[0] for p in resampling.predicted])
-
-
-def precision_of(predictions: Sequence[Prediction]) -> float | None:
-    """Weighted average precision of the predictions that worked; None if undefined."""
-    usable = working(predictions)
-    if not usable:
-        return None
-    metric = AveragePrecision.of(
-        [p.stratum != SILENT for p in usable], [p.predicted[0] for p in usable]
-    )
-    value = float(metric(np.array([[p.weight for p in usable]]))[0])
-    return value if np.isfinite(value) else None
-
-
-def base_rate(predictions: Sequence[Prediction]) -> float | None:
-    """Share of the pool's windows in which the feature fires: what a constant rating scores."""
-    usable = working(predictions)
-    total = sum(p.weight for p in usable)
-    return sum(p.weight for p in usable if p.stratum != SILENT) / total if total else None
-
-
-def measures_of(
-    predictions: Sequence[Prediction], resampling: Resampling, threshold: float
-) -> dict[str, Measure]:
-    """The figures of yes-or-no calls at `threshold`, and the base rate."""
-    fired = [p.stratum != SILENT for p in predictions if not p.failure]
-    silent = [False] * (len(resampling.predicted) - len(fired))
-    called = [p[0] > threshold for p in resampling.predicted]
-    found = {
-        name: resampling.measure(Calls.of(fired + silent, called, name), (0, 1)) for name in FIGURES
-    }
-    found["base rate"] = Measure(base_rate(predictions))
-    found["threshold"] = Measure(threshold)
-    return found

@@ -69,6 +69,27 @@ class Pearson:
 
 
 @dataclass(frozen=True)
+class Unweighted:
+    """A metric in which every window of the sample counts the same, as other systems report it."""
+
+    metric: Metric
+    scale: Floats
+    """Shape (n_windows,): 1 over the weight of a real window, 0 for an imagined one."""
+
+    @classmethod
+    def over(cls, metric: Metric, weights: Sequence[float], n_windows: int) -> Unweighted:
+        """`metric` of `n_windows`, the first of which are real and were drawn with `weights`."""
+        scale = np.zeros(n_windows)
+        scale[: len(weights)] = 1 / np.asarray(weights, float)
+        return cls(metric, scale)
+
+    def __call__(self, weights: Floats) -> Floats:
+        """One figure for each row; an imagined window counts as much as a real one."""
+        imagined = (weights > 0) & (self.scale == 0)
+        return self.metric(weights * self.scale + imagined)
+
+
+@dataclass(frozen=True)
 class AveragePrecision:
     """Weighted area under the precision-recall curve (average precision), at the true base rate."""
 

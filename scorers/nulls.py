@@ -66,7 +66,7 @@ def choose_wrong(
     near = [e for e in found if e.feature.source == own.source]
     far = [e for e in found if e.feature.source != own.source]
     ordered = [group[i] for group in (near, far) for i in chance.permutation(len(group))]
-    if len(ordered) >= 2 or explanation.words:
+    if len(ordered) >= 2 or explanation.runs:
         return Wrong("shuffled", tuple(ordered[:n]))
     fitting = [d for d in DECOYS if d != explanation.text.strip()]
     picked = chance.permutation(len(fitting))[:n]

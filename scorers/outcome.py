@@ -3,44 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from glossator.errors import Refused, ReplyError
+from glossator.errors import ReplyError
 from glossator.scorers.bootstrap import Resampling
 from glossator.scorers.nulls import Wrong, lift, null_of, permutation_p
-from glossator.scorers.sample import both_kinds, chance_for, working
-from glossator.scorers.together import together
+from glossator.scorers.sample import chance_for, working
 from glossator.types import Example, Explanation, Measure, Null, Prediction, Score, Split, Usage
-
-Predict = Callable[[Explanation, Example], Coroutine[Any, Any, tuple[Prediction, Usage]]]
-
-
-async def all_predictions(
-    predict: Predict, explanation: Explanation, examples: Sequence[Example]
-) -> tuple[list[Prediction], Usage]:
-    """A prediction for each of `examples`, in order, and what they used together.
-
-    Raises:
-        ProviderError, BudgetSpent, Unsupported: as the language model does.
-    """
-    found = await together(predict(explanation, e) for e in examples)
-    return [p for p, _ in found], sum((u for _, u in found), Usage())
-
-
-async def with_nulls(
-    predict: Predict, explanation: Explanation, wrong: Wrong, examples: Sequence[Example]
-) -> tuple[list[Prediction], list[list[Prediction]], Usage]:
-    """Predictions of `explanation`, of each wrong one, and what all used.
-
-    Raises:
-        ProviderError, BudgetSpent, Unsupported: as the language model does.
-    """
-    texts = (explanation, *wrong.explanations)
-    found = await together(all_predictions(predict, e, examples) for e in texts)
-    usage = sum((u for _, u in found), Usage())
-    return found[0][0], [p for p, _ in found[1:]], usage
 
 
 def failed(example: Example, error: ReplyError, scale: str, whole: bool) -> Prediction:
@@ -55,20 +25,9 @@ def failed(example: Example, error: ReplyError, scale: str, whole: bool) -> Pred
         (),
         scale,
         example.tokens,
-        failure="refused" if isinstance(error, Refused) else "parse",
+        failure=error.kind,
         raw=error.reply or str(error)[:2000],
     )
-
-
-def judged(
-    wrong: Wrong, predictions: Sequence[Sequence[Prediction]]
-) -> tuple[Wrong, list[Sequence[Prediction]]]:
-    """The wrong explanations of which windows of both kinds could be judged, and these predictions.
-
-    One whose replies all failed says nothing of chance, and must not count as a bad score.
-    """
-    usable = [(e, p) for e, p in zip(wrong.explanations, predictions, strict=True) if both_kinds(p)]
-    return Wrong(wrong.kind, tuple(e for e, _ in usable)), [p for _, p in usable]
 
 
 @dataclass(frozen=True)

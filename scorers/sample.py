@@ -39,12 +39,20 @@ def draw(split: Split, n: int, feature: FeatureId, seed: int = 0) -> tuple[Examp
         quota[name] = left // len(quantiles) + (i >= len(quantiles) - left % len(quantiles))
     drawn: list[Example] = []
     for name in names:
-        members = [e for e in split.examples if e.stratum == name]
+        # By key, so that the order in which they were stored decides nothing.
+        members = sorted((e for e in split.examples if e.stratum == name), key=lambda e: e.key)
         population = sum(e.weight for e in members)
         wanted = min(max(1, quota[name]), len(members))
         picked = sorted(chance.permutation(len(members))[:wanted])
         drawn += [dataclasses.replace(members[i], weight=population / wanted) for i in picked]
     return tuple(drawn)
+
+
+def draw_dev(dev: Split | None, n: int, feature: FeatureId, seed: int = 0) -> tuple[Example, ...]:
+    """About `n` windows of dev for what has to be fitted; none where it cannot be fitted on dev."""
+    if dev is None or not dev.firing or not dev.silent or n < 2:
+        return ()
+    return draw(dev, n, feature, seed)
 
 
 def working(
@@ -69,8 +77,3 @@ def _totals(predictions: Sequence[Prediction]) -> dict[str, float]:
     for p in predictions:
         totals[p.stratum] = totals.get(p.stratum, 0.0) + p.weight
     return totals
-
-
-def both_kinds(predictions: Sequence[Prediction]) -> bool:
-    """Whether windows of both kinds, firing and silent, are among those that worked."""
-    return len({p.stratum == SILENT for p in predictions if not p.failure}) == 2

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from glossator.errors import ReplyError
-from glossator.types import Explanation, Scale, Simulation
+from glossator.types import Explanation, NgramPath, Scale, Simulation
 
 
 @dataclass(frozen=True)
 class SymbolicSimulator:
-    """The mean activation that `Explanation.words` gives for a token, in raw units, else 0.
+    """What the explanation's pattern gives for a token, in raw units; 0 where it gives nothing.
 
-    A token is looked up as it is, then without case and surrounding spaces.
+    Of `Explanation.paths`, the longest that ends at the token counts, as in Neuron to Graph (Foote
+    et al. 2023). Without any, `Explanation.words` is looked up: the token as it is, then without
+    case and surrounding spaces.
     """
 
     @property
@@ -26,19 +29,42 @@ class SymbolicSimulator:
         return ""
 
     async def simulate(self, explanation: Explanation, tokens: tuple[str, ...]) -> Simulation:
-        """The mean activation of each token, 0 for those not in the pattern.
+        """The activation that the pattern gives each token, 0 for those not in it.
 
         Raises:
             ReplyError: if the explanation has no pattern.
         """
-        if not explanation.words:
+        if not explanation.runs:
             raise ReplyError(
                 "the explanation has no pattern to run; use the simulator lexical, or an explainer "
                 "such as unigram"
             )
-        exact = dict(explanation.words)
-        folded: dict[str, float] = {}
-        for word, value in explanation.words:
-            folded.setdefault(word.strip().lower(), value)
-        predicted = tuple(exact.get(t, folded.get(t.strip().lower(), 0.0)) for t in tokens)
+        if explanation.paths:
+            predicted = by_paths(explanation.paths, tokens)
+        else:
+            predicted = by_words(explanation.words, tokens)
         return Simulation(tokens, predicted, Scale.RAW)
+
+
+def by_words(words: Iterable[tuple[str, float]], tokens: Sequence[str]) -> tuple[float, ...]:
+    """What a list of tokens and activations gives for each of `tokens`."""
+    exact: dict[str, float] = {}
+    folded: dict[str, float] = {}
+    for word, value in words:
+        exact[word] = value
+        folded.setdefault(word.strip().lower(), value)
+    return tuple(exact.get(t, folded.get(t.strip().lower(), 0.0)) for t in tokens)
+
+
+def by_paths(paths: Iterable[NgramPath], tokens: Sequence[str]) -> tuple[float, ...]:
+    """What paths give for each of `tokens`, of which a path may see those before."""
+    ending: dict[str, list[NgramPath]] = {}
+    for path in paths:
+        for token in path.steps[-1]:
+            ending.setdefault(token, []).append(path)
+    for some in ending.values():
+        some.sort(key=lambda path: path.detail, reverse=True)
+    return tuple(
+        next((p.activation for p in ending.get(t, ()) if p.ends_at(tokens, i)), 0.0)
+        for i, t in enumerate(tokens)
+    )

@@ -54,7 +54,16 @@ SCORERS = Registry(
     "scorer",
     {
         "detection": "glossator.scorers.detection:DetectionScorer",
+        "embedding": "glossator.scorers.embedding:EmbeddingScorer",
+        "fuzzing": "glossator.scorers.fuzzing:FuzzingScorer",
+        "generation": "glossator.scorers.generation:GenerationScorer",
+        "heads": "glossator.scorers.heads:HeadsScorer",
+        "intervention": "glossator.scorers.intervention:InterventionScorer",
+        "intruder": "glossator.scorers.intruder:IntruderScorer",
+        "purity": "glossator.scorers.purity:PurityScorer",
+        "rubric": "glossator.scorers.rubric:RubricScorer",
         "simulation": "glossator.scorers.simulation:SimulationScorer",
+        "surprisal": "glossator.scorers.surprisal:SurprisalScorer",
     },
 )
 
@@ -62,9 +71,12 @@ SIMULATORS = Registry(
     "simulator",
     {
         "contrast": "glossator.scorers.contrast:ContrastSimulator",
+        "embedding": "glossator.scorers.embedding_simulator:EmbeddingSimulator",
+        "ensemble": "glossator.scorers.ensemble:EnsembleSimulator",
         "lexical": "glossator.scorers.lexical:LexicalSimulator",
         "logprob": "glossator.scorers.logprob:LogprobSimulator",
         "reply": "glossator.scorers.reply:ReplySimulator",
         "symbolic": "glossator.scorers.symbolic:SymbolicSimulator",
+        "token": "glossator.scorers.token:TokenSimulator",
     },
 )

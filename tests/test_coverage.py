@@ -192,12 +192,38 @@ def trials(reader: Reader, size: int, n: int, n_draws: int) -> Trials:
 
 
 SETTINGS = [(name, size) for name in READERS for size in SIZES]
-WEAK = {("narrow", 40, "Pearson"): 0.06}
-"""Where intervals are known to be too narrow, and by how much: of 20 firing windows this reader
-sees four, and what it would have said of strong tokens that the sample lacks is in no draw."""
+NARROW = {
+    ("narrow", 40, "Pearson"): 0.84,
+    ("narrow", 120, "Pearson"): 0.89,
+    ("poor", 40, "Pearson"): 0.87,
+    ("poor", 40, "AUPRC"): 0.86,
+    ("poor", 120, "AUPRC"): 0.86,
+}
+"""Where intervals are known to be too narrow: 0.86 to 0.92 of two times 500 samples held the truth,
+and the floors lie two standard errors lower. Pearson: of 20 firing windows the reader sees a few,
+and what it would have said of strong tokens that the sample lacks is in no draw. AUPRC: a reader
+with many false alarms looks better in few windows (the bias that `check` allows), and the bootstrap
+sees only a part of that."""
+
+WIDE = {
+    (name, size, figure)
+    for name, sizes in {
+        "near-perfect": SIZES,
+        "sharp": SIZES,
+        "eager": (40,),
+        "middling": (40,),
+        "poor": (40,),
+        "narrow": (120,),
+    }.items()
+    for size in sizes
+    for figure in ("AUPRC", "F1")
+}
+"""Where they hold the truth in more than 98%: few or none of the sampled silent windows are false
+alarms, each stands for a hundred, and each draw imagines one that the sample lacks. Without it they
+held in 64% (`centred`)."""
 
 
-def check(found: Trials, name: str, size: int, least: float) -> None:
+def check(found: Trials, name: str, size: int, least: float, most: float = 1.0) -> None:
     print(found.line(f"{name}, {size} windows"))
     for figure in ("Pearson", "F1"):
         # Ratios of sums are unbiased only in the limit: what is left over is a share of the
@@ -207,20 +233,22 @@ def check(found: Trials, name: str, size: int, least: float) -> None:
     # The best cut of few windows looks better than that of many, so AUPRC errs upward.
     assert -0.03 <= found.bias("AUPRC") <= (0.13 if size == 40 else 0.08)
     for figure in FIGURES:
-        assert found.coverage(figure) >= least - WEAK.get((name, size, figure), 0), figure
+        cell = (name, size, figure)
+        assert found.coverage(figure) >= min(least, NARROW.get(cell, 1.0)), figure
+        assert found.coverage(figure) <= (1.0 if cell in WIDE else most), figure
         assert np.mean(found.widths[figure]) < 0.9, figure
         assert min(found.widths[figure]) > 0.001, figure
 
 
 @pytest.mark.parametrize(("name", "size"), SETTINGS)
 def test_estimates_are_right_on_average_and_intervals_hold_the_truth(name: str, size: int) -> None:
-    check(trials(READERS[name], size, n=200, n_draws=100), name, size, least=0.88)
+    check(trials(READERS[name], size, n=200, n_draws=100), name, size, least=0.90)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), SETTINGS)
 def test_intervals_hold_the_truth_over_500_draws(name: str, size: int) -> None:
-    check(trials(READERS[name], size, n=500, n_draws=500), name, size, least=0.89)
+    check(trials(READERS[name], size, n=500, n_draws=500), name, size, least=0.92, most=0.98)
 
 
 @pytest.mark.parametrize("size", SIZES)

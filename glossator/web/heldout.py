@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from glossator.types import SILENT, Prediction, Score
+from glossator.types import MISMARKED, SILENT, Prediction, Score
 from glossator.web.figures import LEVELS, level, series_class
 from glossator.web.words import attribute, short, shown
 
@@ -200,13 +200,13 @@ def misjudged(score: Score, room: int) -> tuple[Judged, ...]:
 
     def error(p: Prediction) -> float:
         part = (p.predicted[0] - low) / (high - low) if high > low else 0.5
-        return part if p.stratum == SILENT else 1 - part
+        return part if p.stratum in (SILENT, MISMARKED) else 1 - part
 
     worst = sorted(made, key=lambda p: (-error(p), p.example))[:room]
     return tuple(
         Judged(
             shown("".join(p.tokens), 400),
-            p.stratum != SILENT,
+            p.stratum not in (SILENT, MISMARKED),
             short(p.actual[0]),
             f"{p.predicted[0]:.2f}" if probable else short(p.predicted[0]),
             p.stratum,
