@@ -16,6 +16,7 @@ from glossator.datasets.reducers import (
     PoolReducer,
     histogram_edges,
 )
+from glossator.datasets.repeats import without_repeats
 from glossator.types import (
     SILENT,
     TOP,
@@ -30,6 +31,9 @@ from glossator.types import (
 
 N_QUANTILES = 5
 """Strata that the firing windows outside the top are cut into."""
+
+REPEATS = "held-out windows left out as repeats"
+"""Where a record's provenance says how many there were, if there were any."""
 
 Effects = Callable[[Sequence[int]], Sequence[float]]
 """From token ids to a feature's direct effect on their logits, or nothing if it has none."""
@@ -107,7 +111,8 @@ def record_of(
         effects: what the feature does to logits, if it is known.
         provenance: what was read and how.
     """
-    splits = {pool: split_of(pool, reducers[pool], row, texts, n_firing) for pool in Pool}
+    whole = {pool: split_of(pool, reducers[pool], row, texts, n_firing) for pool in Pool}
+    splits, n_repeats = without_repeats(whole)
     all_pools = list(reducers.values())
     n_tokens = sum(r.n_tokens for r in all_pools)
     firing_tokens = sum(int(r.firing_tokens[row]) for r in all_pools)
@@ -138,7 +143,7 @@ def record_of(
         kind_evidence=evidence,
         histogram_edges=edges,
         histogram=histogram,
-        provenance=dict(provenance),
+        provenance={**provenance, **({REPEATS: str(n_repeats)} if n_repeats else {})},
     )
 
 

@@ -202,6 +202,10 @@ class RunConfig(_Options):
     """`random-weights` runs the same on the subject with weights drawn anew; empty for none."""
     n_shown: int = _setting(10, least=1, most=1_000)
     """Train examples shown to an explainer."""
+    draft: str = "max-act"
+    """The explainer that `revise` and `best-of` start from."""
+    triage: bool = False
+    """Whether a language model explains only what an explainer that asks none gets wrong on dev."""
     n_scored: int = _setting(40, least=2, most=100_000)
     """Test examples that a scorer reads, at most."""
     precision: float = _setting(0.0, least=0.0, most=1.0)

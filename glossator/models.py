@@ -164,7 +164,9 @@ class Models:
             return self._batched(llm)
         where = str(getattr(llm, "identity", "") or llm.name)
         gate = self._gates.setdefault(where, Gate(MANY if free else self.limits.concurrency))
-        return Metered(llm, self._journal(free), self.budget, price=price, gate=gate)
+        # Where nothing is paid for, who stops does not wait for what is out.
+        drain = 0.0 if free else Metered.drain
+        return Metered(llm, self._journal(free), self.budget, price=price, gate=gate, drain=drain)
 
     def _batched(self, llm: LLM) -> Metered:
         """`llm` asked through its batch API. Whoever stops is not held up: what is out is known."""

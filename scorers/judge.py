@@ -151,7 +151,8 @@ class AskingJudge:
         votes = await together(self._vote(request) for request in requests)
         usage = sum((used for _, used in votes), Usage())
         if failed := [said for said, _ in votes if isinstance(said, ReplyError)]:
-            raise type(failed[0])(str(failed[0]), failed[0].reply, usage) from failed[0]
+            wrong = failed[0]
+            raise type(wrong)(str(wrong), wrong.reply, usage, broken=wrong.broken) from wrong
         return Verdict(sum(said is True for said, _ in votes) / len(votes), usage)
 
     async def _vote(self, request: Request) -> tuple[bool | ReplyError, Usage]:

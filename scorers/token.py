@@ -60,7 +60,8 @@ class TokenSimulator:
         found = await together(asked)
         usage = sum((used for _, used in found), Usage())
         if wrong := [said for said, _ in found if isinstance(said, ReplyError)]:
-            raise type(wrong[0])(str(wrong[0]), wrong[0].reply, usage) from wrong[0]
+            first = wrong[0]
+            raise type(first)(str(first), first.reply, usage, broken=first.broken) from first
         values = tuple(said for said, _ in found if not isinstance(said, ReplyError))
         return Simulation(tokens, values, Scale.TENTHS, usage)
 

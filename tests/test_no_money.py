@@ -12,7 +12,7 @@ from glossator.runs import RunStatus
 from glossator.store import Store
 from tests.loopback import Loopback
 from tests.pipeline_child import config_for, do
-from tests.test_local_llm import TEMPLATE
+from tests.tiny_chat import TEMPLATE
 from tests.tiny_llama import save_tiny_llama
 
 

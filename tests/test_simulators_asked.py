@@ -78,7 +78,8 @@ def test_token_of_the_true_meaning_reaches_one_and_of_another_does_not(name: str
     other = scored_by(
         "simulation", name, llm, text="violins", simulator="token", n_wrong=2, n_scored=16
     )
-    assert number(other.value) < 0.5
+    # A meaning of which no word is in these windows predicts 0 everywhere, and has no value.
+    assert other.value is None or other.value < 0.5
 
 
 @given(st.lists(st.floats(-30, 0), min_size=10, max_size=10))

@@ -20,7 +20,7 @@ def markdown(runs: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _section(run: Mapping[str, Any]) -> str:
-    title, lines = {"rate": _rate, "overhead": _overhead}[run["what"]](run)
+    title, lines = {"rate": _rate, "overhead": _overhead, "reuse": _reuse}[run["what"]](run)
     return "\n".join([f"## {title}", "", machine_line(run["machine"]), "", *lines, ""])
 
 
@@ -49,6 +49,28 @@ def _overhead(run: Mapping[str, Any]) -> tuple[str, list[str]]:
         for row in run["rows"]
     ]
     return "What our layer adds to a call", table(head, rows)
+
+
+def _reuse(run: Mapping[str, Any]) -> tuple[str, list[str]]:
+    row = run["rows"][0]
+    title = f"Prefix reuse on a detection workload: `{row['model']}`"
+    told = (
+        f"{row['prompts']} prompts of {row['tokens'] / row['prompts']:.0f} tokens; of "
+        f"{row['tokens']:,} tokens, {row['distinct']:,} are left where each shared beginning is "
+        "counted once."
+    )
+    head = ("what", "prompt tokens/s", "range", "times without", "range", "P(yes) apart by at most")
+    rows = [
+        (
+            *(row["what"], f"{row['rate'][1]:,.0f}"),
+            f"{row['rate'][0]:,.0f} to {row['rate'][2]:,.0f}",
+            f"{row['ratio'][1]:.2f}",
+            _range(row["ratio"], 2),
+            f"{row['apart']:.3f}",
+        )
+        for row in run["rows"]
+    ]
+    return title, [told, "", *table(head, rows)]
 
 
 def _range(values: Sequence[float], digits: int) -> str:

@@ -56,17 +56,18 @@ def truth_command(
         list[str] | None, typer.Option(help="An explainer; none for none; repeatable.")
     ] = None,
     features: Annotated[
-        int | None, typer.Option(help="Planted features, of all classes alike (all; quick: 28).")
+        int | None,
+        typer.Option(help="Planted features, of all classes alike (all; quick: 28; local: 14)."),
     ] = None,
     corpus: Annotated[
         str | None, typer.Option(help="Text: default, a file or folder, hf:NAME, made-up.")
     ] = None,
     tokens: Annotated[str | None, typer.Option(help="Tokens of it to read (200k).")] = None,
     windows: Annotated[
-        int | None, typer.Option(help="Test windows a score, at most (40; quick: 24).")
+        int | None, typer.Option(help="Test windows a score, at most (40; quick: 24; local: 16).")
     ] = None,
     unrelated: Annotated[
-        int | None, typer.Option(help="Unrelated descriptions a feature (3; quick: 2).")
+        int | None, typer.Option(help="Unrelated descriptions a feature (3; quick and local: 2).")
     ] = None,
     precision: Annotated[
         float, typer.Option(help="Half width of interval at which a scorer stops; 0: all windows.")

@@ -55,13 +55,19 @@ class TokenTree:
             at = child
         return 0
 
-    def visible(self) -> npt.NDArray[np.bool_]:
-        """Shape (n_nodes, n_nodes): whether the row's token sees the column's."""
-        seen = np.zeros((len(self), len(self)), dtype=np.bool_)
-        for node, parent in enumerate(self.parents):
-            if parent >= 0:
-                seen[node, : parent + 1] = seen[parent, : parent + 1]
-            seen[node, node] = True
+    def visible(self, begin: int = 0, end: int | None = None) -> npt.NDArray[np.bool_]:
+        """Shape (end - begin, end): whether the row's token, from `begin` on, sees the column's."""
+        end = len(self) if end is None else end
+        seen = np.zeros((end - begin, end), dtype=np.bool_)
+        for row, node in enumerate(range(begin, end)):
+            parent = self.parents[node]
+            if parent >= begin:
+                seen[row, : parent + 1] = seen[parent - begin, : parent + 1]
+            else:
+                while parent >= 0:
+                    seen[row, parent] = True
+                    parent = self.parents[parent]
+            seen[row, node] = True
         return seen
 
 
