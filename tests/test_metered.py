@@ -15,12 +15,23 @@ from glossator.errors import (
     ProviderRefused,
     ReplyError,
 )
-from glossator.llm import LLM, Can, Message, Purpose, Reply, Request, ScriptedLLM, working_on
+from glossator.llm import (
+    LLM,
+    Can,
+    Message,
+    Purpose,
+    Reply,
+    Request,
+    ScriptedLLM,
+    Tool,
+    ToolCall,
+    working_on,
+)
 from glossator.llm import ask as ask_for
 from glossator.providers.budget import Budget
 from glossator.providers.gate import Gate
 from glossator.providers.journal import MemoryJournal
-from glossator.providers.metered import Metered, Retries, cache_key
+from glossator.providers.metered import Metered, Retries, cache_key, prompt_tokens_at_most
 from glossator.providers.openai import OpenAILLM
 from glossator.providers.prices import FREE, FlatPrice
 from glossator.types import Usage
@@ -462,3 +473,12 @@ def test_a_metered_model_is_one_like_the_model_inside() -> None:
     llm = Metered(ScriptedLLM(["x"], can=frozenset({Can.SCHEMA})), price=FREE)
     assert isinstance(llm, LLM)
     assert (llm.name, llm.can) == ("scripted", frozenset({Can.SCHEMA, Can.TOOLS}))
+
+
+def test_tools_and_the_arguments_of_calls_count_in_the_worst_a_prompt_can_be() -> None:
+    long = "x" * 4000
+    plain = prompt_tokens_at_most(ask())
+    with_tool = prompt_tokens_at_most(ask(tools=(Tool("t", long, "{}"),)))
+    turn = Message("assistant", "", (ToolCall("1", "t", long),))
+    with_call = prompt_tokens_at_most(Request((Message("user", "colour?"), turn)))
+    assert min(with_tool, with_call) > plain + 1900

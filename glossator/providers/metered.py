@@ -72,8 +72,11 @@ def cache_key(llm: LLM, request: Request) -> str:
 
 def prompt_tokens_at_most(request: Request) -> int:
     """A guess, rather too high, of a prompt's tokens: one for two bytes, and some a message."""
-    size = sum(len(m.content.encode("utf-8", "replace")) for m in request.messages)
-    size += len(request.prefill.encode("utf-8", "replace")) + len(request.schema.encode())
+    texts = [request.prefill, request.schema]
+    for message in request.messages:
+        texts += [message.content, *(call.name + call.arguments for call in message.calls)]
+    texts += [tool.name + tool.description + tool.schema for tool in request.tools]
+    size = sum(len(text.encode("utf-8", "replace")) for text in texts)
     return size // 2 + 16 * len(request.messages) + 32
 
 
