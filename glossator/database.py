@@ -7,6 +7,7 @@ can lose committed data in WAL mode when two connections write or checkpoint at 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import sys
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from filelock import FileLock, Timeout
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -129,6 +131,45 @@ class Database:
                 yield connection
             finally:
                 self._local.connection = None
+
+    @contextmanager
+    def claimed(self, what: str) -> Iterator[None]:
+        """Holds `what`, such as a run, for this process alone; a kill lets go of it.
+
+        Raises:
+            StoreError: if another process holds it.
+        """
+        if self._engine.dialect.name == "postgresql":
+            with self._told(), self._engine.connect() as connection:
+                key = int.from_bytes(hashlib.sha256(what.encode()).digest()[:7], "big")
+                asked = text("SELECT pg_try_advisory_lock(:key)")
+                got = connection.execute(asked, {"key": key}).scalar()
+                connection.commit()  # The session holds it, and nothing else.
+                if not got:
+                    raise self._held(what)
+                try:
+                    yield
+                finally:
+                    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+            return
+        lock = FileLock(f"{self._engine.url.database}-{what}.lock")
+        try:
+            with self._told():
+                lock.acquire(timeout=0)
+        except Timeout:
+            raise self._held(what) from None
+        except OSError as error:
+            raise StoreError(f"{self.shown} cannot be written to ({error.strerror})") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _held(self, what: str) -> StoreError:
+        return StoreError(
+            f"another process is at work on {what} in {self.shown}: wait until it has ended, or "
+            "stop it; the same command then goes on from there"
+        )
 
     def close(self) -> None:
         """Gives back the file and all connections; a second time does nothing."""

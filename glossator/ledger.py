@@ -13,6 +13,12 @@ from typing import Protocol
 from glossator.llm import NO_PURPOSE, Purpose, Reply, Request
 from glossator.types import Usage
 
+OUT = "Out"
+"""`Call.error_type` of a request that is being sent, at the most that it can cost.
+
+If that is the last that the ledger knows of it, the process was stopped meanwhile.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -33,6 +39,11 @@ class Call:
     batched: bool = False
     """Whether it went through a provider's batch API."""
 
+    @property
+    def out(self) -> bool:
+        """Whether nothing is known yet of what came of it."""
+        return self.error_type == OUT
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -44,6 +55,8 @@ class Entry:
     request: Request | None = None
     reply: Reply | None = None
     """None where none came, or where it is kept already."""
+    line: int | None = None
+    """Which line of the ledger said that the call was out, where one did: this takes its place."""
 
 
 class Journal(Protocol):
@@ -53,8 +66,8 @@ class Journal(Protocol):
         """The reply that was kept under `key`, if any."""
         ...
 
-    async def write(self, entry: Entry) -> None:
-        """Keeps `entry`, whole; it is safe when this returns."""
+    async def write(self, entry: Entry) -> int | None:
+        """Keeps `entry`, whole; it is safe when this returns. Gives its line, where it has one."""
         ...
 
 

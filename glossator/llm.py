@@ -156,7 +156,7 @@ class Reply:
     provider did not list it. Empty if none were asked for."""
     slots: tuple[tuple[float, ...], ...] = ()
     """Shape (n_slots, n_answers): the same behind each of `Request.slots`."""
-    usage: Usage = Usage(calls=1)
+    usage: Usage = Usage(calls=1, cost=None)
     model: str = ""
     """What the provider says it ran, with its version."""
     calls: tuple[ToolCall, ...] = ()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from glossator.config import RunConfig, RunLimits
-from glossator.errors import ConfigError, ReplyError
+from glossator.errors import ConfigError, CutOff, OutOfRange, Refused, ReplyError
 from glossator.ledger import Entry, Journal
 from glossator.llm import LLM, Reply
-from glossator.progress import Progress, Tell
+from glossator.progress import LONG, Progress, Tell, Trouble
 from glossator.providers.batching import BatchingLLM
 from glossator.providers.budget import Budget
 from glossator.providers.desks import desk_of
@@ -29,6 +30,10 @@ MANY = 4096
 """Requests out at a time where waiting costs nothing: a local model answers them together."""
 BATCHED = 100_000
 """Requests out at a time that wait for batches."""
+SECONDS_BETWEEN_LOOKS = 5.0
+"""Seconds after which people are told anew that nothing comes back."""
+_OF_NO_USE = {error.__name__ for error in (ReplyError, Refused, CutOff, OutOfRange)}
+"""Failures of replies that are kept and could not be used."""
 PATIENT = Retries(first_wait=0.1, jitter=0.0, deadline=30 * 24 * 3600.0)
 """A batch takes up to a day; what it did not get to goes into the next one, together."""
 
@@ -136,12 +141,25 @@ class Models:
             self.store.put_calls(self.run, self._later.taken())
 
     def show(self, progress: Progress) -> None:
-        """Tells how far the run is, what it used, and how far batches are that it waits for."""
+        """Tells how far the run is, what it used, what is in its way, and how its batches go."""
         self._shown = progress
-        self.tell(replace(progress, used=self.tally.used, note=progress.note or self._out))
+        note, trouble = progress.note or self._out, self._trouble()
+        self.tell(replace(progress, used=self.tally.used, note=note, trouble=trouble))
 
-    def _say(self, note: str) -> None:
-        self.tell(Progress("load", 0, 0, note=note))
+    async def keep_showing(self, every: float = SECONDS_BETWEEN_LOOKS) -> None:
+        """Shows it again and again while replies fail or are waited for; until cancelled."""
+        while True:
+            await asyncio.sleep(every)
+            trouble = self._trouble()
+            if trouble.error or trouble.pause or trouble.waiting >= LONG:
+                self.show(self._shown)
+
+    def _trouble(self) -> Trouble:
+        pauses = [gate.pause_until for gate in self._gates.values()]
+        return self.tally.trouble(max(pauses, default=0.0) - time.monotonic())
+
+    def _say(self, note: str, *, is_notice: bool = False) -> None:
+        self.tell(Progress("load", 0, 0, note=note, is_notice=is_notice))
 
     def _say_out(self, note: str) -> None:
         self._out = note
@@ -152,7 +170,7 @@ class Models:
         check = getattr(llm, "check", None)
         notice = await check() if check is not None else ""
         if notice:
-            self._say(notice)
+            self._say(notice, is_notice=True)
         for batching in self._batching:
             if batching.name == llm.name:
                 await batching.desk.check()
@@ -191,12 +209,13 @@ class Models:
             self._later = LaterJournal(kept.get)
         return TalliedJournal(self._later, self.tally)
 
-    def _write(self, entries: Sequence[Entry]) -> None:
+    def _write(self, entries: Sequence[Entry]) -> list[int]:
         with self.store.transaction():
-            self.store.put_calls(self.run, entries)
+            lines = self.store.put_calls(self.run, entries)
             keys = [entry.key for entry in entries if entry.key]
             for batching in self._batching:
                 self.store.batches.settle(batching.taken(keys))
+        return lines
 
 
 @dataclass(frozen=True)
@@ -211,7 +230,7 @@ class Usable:
     def of(cls, store: Store, run: str | None) -> Usable:
         """What is of use to `run`; to a new one, if that is None."""
         failures = [] if run is None else store.failures(run)
-        return cls(store, frozenset(f.reply for f in failures if f.kind == ReplyError.__name__))
+        return cls(store, frozenset(f.reply for f in failures if f.kind in _OF_NO_USE))
 
     def get(self, key: str) -> Reply | None:
         """The reply under `key`, if there is one and it was of use."""

@@ -7,8 +7,8 @@ being done are written together, so a run that is killed repeats only what was i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection, Coroutine, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Collection, Coroutine, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, TypeVar
@@ -107,7 +107,13 @@ async def run(
     """
     check_names(config)
     check_batch(config, limits)
-    job = await _Job.prepare(config, limits, store, fresh, on_progress, pace)
+    async with _Job.prepared(config, limits, store, fresh, on_progress, pace) as job:
+        return await _finished(job, stages)
+
+
+async def _finished(job: _Job, stages: Sequence[str]) -> Outcome:
+    """Does what is left of `job`."""
+    store = job.store
     status = RunStatus.DONE
     stopped: GlossatorError | None = None
     try:
@@ -177,7 +183,8 @@ def check_readable(corpus: Corpus, say: Tell) -> None:
             "or text in another encoding"
         )
     if bad:
-        say(Progress("load", 0, 0, note=f"{bad} of {n} documents hold bytes that are no UTF-8"))
+        note = f"{bad} of {n} documents hold bytes that are no UTF-8"
+        say(Progress("load", 0, 0, note=note, is_notice=True))
 
 
 def versions(subject: Subject, coder: Coder | None = None) -> dict[str, str]:
@@ -214,7 +221,8 @@ class _Job:
     scorer_llm: Metered | None = None
 
     @classmethod
-    async def prepare(
+    @asynccontextmanager
+    async def prepared(
         cls,
         config: RunConfig,
         limits: RunLimits,
@@ -222,8 +230,12 @@ class _Job:
         fresh: bool,
         tell: Tell | None,
         pace: Pace,
-    ) -> _Job:
-        """Loads the subject and the text, and finds or begins the run."""
+    ) -> AsyncIterator[_Job]:
+        """Loads the subject and the text, finds or begins the run, and holds it.
+
+        Raises:
+            StoreError: if another process is at work on it.
+        """
         say = tell or (lambda _: None)
 
         def load() -> tuple[Subject, Corpus, Coder | None, list[FeatureId]]:
@@ -231,10 +243,10 @@ class _Job:
             subject = subject_of(config, limits)
             coder = coder_of(config, subject, limits.offline)
             if notice := control_notice(config, coder):
-                say(Progress("load", 0, 0, note=notice))
+                say(Progress("load", 0, 0, note=notice, is_notice=True))
             # before a corpus is built for minutes
             if notice := site_notice(sites_of(config, subject, coder), subject, coder):
-                say(Progress("load", 0, 0, note=notice))
+                say(Progress("load", 0, 0, note=notice, is_notice=True))
             say(Progress("load", 0, 0, note=f"corpus {config.corpus}"))
             corpus = load_corpus(config.corpus, offline=limits.offline)
             check_readable(corpus, say)
@@ -246,16 +258,17 @@ class _Job:
         begun = store.begin_run(
             config, versions=versions(subject, coder), collection=key, fresh=fresh
         )
-        spent, calls = store.spent(begun.id)
-        owed = store.batches.owed(begun.id)
-        budget = Budget(limits.budget, limits.max_calls, spent, calls, owed)
-        tally = Tally(store.used(begun.id))
-        models = Models(config, limits, store, begun.id, budget, say, pace, tally)
-        collecting = Collecting(
-            config, limits, store, begun.collection, subject, corpus, coder, say
-        )
-        experiments = Experiments(subject, config.ctx, config.batch_size)
-        return cls(config, limits, store, begun, features, say, models, collecting, experiments)
+        with store.working_on(begun.id):
+            spent, calls = store.spent(begun.id)
+            owed = store.batches.owed(begun.id)
+            budget = Budget(limits.budget, limits.max_calls, spent, calls, owed)
+            tally = Tally(store.used(begun.id))
+            models = Models(config, limits, store, begun.id, budget, say, pace, tally)
+            collecting = Collecting(
+                config, limits, store, begun.collection, subject, corpus, coder, say
+            )
+            experiments = Experiments(subject, config.ctx, config.batch_size)
+            yield cls(config, limits, store, begun, features, say, models, collecting, experiments)
 
     # -- language models -----------------------------------------------------------------------
 
@@ -393,7 +406,8 @@ class _Job:
                 except (ReplyError, ProviderError) as error:
                     failed += 1
                     reply = error.reply if isinstance(error, ReplyError) else ""
-                    kind = type(error).__name__
+                    lost = isinstance(error, ReplyError) and error.broken
+                    kind = ProviderError.__name__ if lost else type(error).__name__
                     with self.store.transaction():
                         self.models.settle()
                         self.store.put_failure(
@@ -403,12 +417,13 @@ class _Job:
                 self._say(stage, finished, total, failed)
 
         tasks = [asyncio.create_task(one(*unit)) for unit in units]
+        showing = asyncio.create_task(self.models.keep_showing())
         try:
             await asyncio.gather(*tasks)
         finally:
-            for task in tasks:
+            for task in (*tasks, showing):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, showing, return_exceptions=True)
             for *_, work in units:
                 work.close()
 

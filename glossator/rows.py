@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from glossator import schema
 from glossator.errors import StoreError
-from glossator.ledger import Call
+from glossator.ledger import Call, Entry
 from glossator.types import (
     JSON,
     Explanation,
@@ -187,6 +187,25 @@ def call_rows(connection: Connection, calls: Sequence[Call]) -> list[dict[str, A
         }
         for call, feature in zip(calls, about, strict=True)
     ]
+
+
+def put_calls(connection: Connection, run: str, entries: Sequence[Entry]) -> list[int]:
+    """Writes lines of the ledger; gives the line of each entry, in order."""
+    rows = call_rows(connection, [entry.call for entry in entries])
+    fresh = [{"run": run, **row} for e, row in zip(entries, rows, strict=True) if e.line is None]
+    ids: list[int] = []
+    if fresh:
+        statement = insert(schema.calls).returning(schema.calls.c.id, sort_by_parameter_order=True)
+        ids = list(connection.execute(statement, fresh).scalars())
+    known = [
+        {"line": e.line, **row} for e, row in zip(entries, rows, strict=True) if e.line is not None
+    ]
+    if known:
+        columns: dict[str, Any] = {name: bindparam(name) for name in rows[0]}
+        found = schema.calls.c.id == bindparam("line")
+        connection.execute(update(schema.calls).where(found).values(**columns), known)
+    made = iter(ids)
+    return [next(made) if e.line is None else e.line for e in entries]
 
 
 def _price_id(connection: Connection, llm: str, snapshot: str) -> int:

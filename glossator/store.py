@@ -28,7 +28,6 @@ from glossator.errors import StoreError
 from glossator.ledger import Entry
 from glossator.replies import Replies
 from glossator.rows import (
-    call_rows,
     dump,
     feature_id,
     insert_once,
@@ -36,6 +35,7 @@ from glossator.rows import (
     now,
     packed,
     plain,
+    put_calls,
     put_summaries,
     read,
     read_summary,
@@ -64,6 +64,7 @@ __all__ = [
     "Run",
     "RunStatus",
     "Store",
+    "open_as_may_be",
     "open_store",
     "open_to_read",
     "part_of",
@@ -94,6 +95,24 @@ def open_store(url: str = "sqlite:///glossator.db") -> Store:
         StoreError: if it cannot be opened for reading and writing, with the reason.
     """
     return Store(Database(url))
+
+
+def open_as_may_be(url: str) -> Store:
+    """The store at `url` for a command that only reads: opened so alone where it cannot be written.
+
+    Raises:
+        StoreError: if it cannot be read either, or holds nothing yet; says why it is not written.
+    """
+    try:
+        return open_store(url)
+    except StoreError as unwritable:
+        try:
+            found = open_to_read(url)
+        except StoreError:
+            raise unwritable from None
+        if found is None:
+            raise
+        return found
 
 
 def open_to_read(url: str) -> Store | None:
@@ -167,6 +186,16 @@ class Store:
         """
         with self._database.writing() as connection:
             return runs.begin(connection, config, name, versions or {}, collection, fresh=fresh)
+
+    @contextmanager
+    def working_on(self, run: str) -> Iterator[None]:
+        """Holds `run` while this process works on it: two would pay for the same calls twice.
+
+        Raises:
+            StoreError: if another process is at work on it.
+        """
+        with self._database.claimed(run):
+            yield
 
     def finish_run(self, run: str, status: RunStatus | str = RunStatus.DONE) -> None:
         """Notes that `run` has ended, and how."""
@@ -485,16 +514,19 @@ class Store:
 
     # The ledger
 
-    def put_calls(self, run: str, entries: Iterable[Entry]) -> None:
-        """Keeps calls to language models and the replies that came of them, in one transaction."""
+    def put_calls(self, run: str, entries: Iterable[Entry]) -> list[int]:
+        """Keeps calls to language models and the replies that came of them, in one transaction.
+
+        Gives the line of the ledger that each has: a new one, or that which said it was out.
+        """
         with self._database.writing() as connection:
             runs.known(connection, run)
             given = list(entries)
             if not given:
-                return
-            lines = call_rows(connection, [entry.call for entry in given])
-            connection.execute(insert(schema.calls), [{"run": run, **line} for line in lines])
+                return []
+            lines = put_calls(connection, run, given)
             self.replies.put_all(entry for entry in given if entry.reply is not None)
+            return lines
 
     def spent(self, run: str | None = None) -> tuple[float, int]:
         """US dollars and calls so far, in `run` or in all; cached calls count as none.

@@ -1,4 +1,4 @@
-"""What a run has used so far, added up as its calls are written down."""
+"""What a run has used so far and what is in its way, as its calls are written down."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from glossator.ledger import Entry, Journal
+from glossator.ledger import Call, Entry, Journal
 from glossator.llm import Reply
+from glossator.progress import Trouble
 from glossator.types import Usage
 
 SECONDS_BETWEEN = 2.0
@@ -24,6 +25,29 @@ class Tally:
     """Told now and then that `used` has grown."""
     clock: Callable[[], float] = time.monotonic
     _told: float = field(default=float("-inf"), init=False, repr=False)
+    _failed: int = field(default=0, init=False, repr=False)
+    _error: str = field(default="", init=False, repr=False)
+    _out: dict[int, float] = field(default_factory=dict, init=False, repr=False)
+    """When each request that is out was sent, by its line of the ledger."""
+
+    def trouble(self, pause: float = 0.0) -> Trouble:
+        """What is in the way; `pause` is how long a provider wants to be left alone."""
+        waiting = self.clock() - min(self._out.values()) if self._out else 0.0
+        return Trouble(self._failed, self._error, max(0.0, pause), waiting)
+
+    def note(self, call: Call) -> None:
+        """Takes note of whether a call that was sent brought a reply."""
+        if call.attempt:
+            self._failed += bool(call.error_type)
+            self._error = call.error
+
+    def sent(self, line: int) -> None:
+        """Takes note that the request of that line of the ledger is out."""
+        self._out[line] = self.clock()
+
+    def back(self, line: int) -> None:
+        """Takes note that it is known what came of it."""
+        self._out.pop(line, None)
 
     def add(self, usage: Usage) -> None:
         """Takes in what one call used."""
@@ -45,7 +69,14 @@ class TalliedJournal:
         """As the journal inside."""
         return self.inner.get(key)
 
-    async def write(self, entry: Entry) -> None:
+    async def write(self, entry: Entry) -> int | None:
         """As the journal inside. What was paid counts, also where it cannot be written."""
-        self.tally.add(entry.call.usage)
-        await self.inner.write(entry)
+        if not entry.call.out:
+            self.tally.note(entry.call)
+            self.tally.add(entry.call.usage)
+        if entry.line is not None:
+            self.tally.back(entry.line)
+        line = await self.inner.write(entry)
+        if entry.call.out and line is not None:
+            self.tally.sent(line)
+        return line

@@ -423,6 +423,17 @@ class Usage(_Jsonable):
     reasoning_tokens: int = 0
     """Tokens generated before the answer; among `completion_tokens`."""
 
+    def __post_init__(self) -> None:
+        counts = (self.calls, self.cached_calls, self.prompt_tokens, self.completion_tokens)
+        classes = (self.cache_read_tokens, self.cache_write_tokens, self.reasoning_tokens)
+        if min(*counts, *classes) < 0:
+            raise ValueError("calls and tokens are counts: none is below 0")
+        if not all(0 <= n < math.inf for n in (self.cost or 0.0, self.seconds)):
+            raise ValueError(
+                f"a cost is a finite number of dollars, at least 0, or None, not {self.cost}; "
+                f"seconds are finite, not {self.seconds}"
+            )
+
     def __add__(self, other: Usage) -> Usage:
         unknown = self.cost is None or other.cost is None
         return Usage(

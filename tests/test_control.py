@@ -71,8 +71,12 @@ def test_a_coder_that_stays_is_told_of() -> None:
 
 @pytest.mark.usefixtures("in_a_folder")
 def test_a_run_and_its_control_share_nothing_and_are_told_apart(
-    folder: Path, store: Store, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    store: Store,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # A path as the model's name is folded otherwise.
     told: list[Progress] = []
     plain = config_for(folder, explainers=["unigram"], scorers=["simulation"], llm="local")
     control = config_for(

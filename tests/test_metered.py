@@ -482,3 +482,56 @@ def test_tools_and_the_arguments_of_calls_count_in_the_worst_a_prompt_can_be() -
     turn = Message("assistant", "", (ToolCall("1", "t", long),))
     with_call = prompt_tokens_at_most(Request((Message("user", "colour?"), turn)))
     assert min(with_tool, with_call) > plain + 1900
+
+
+def test_a_model_that_says_nothing_of_its_cost_is_not_free() -> None:
+    def said(request: Request) -> Reply:
+        return Reply("fine", usage=Usage(calls=1, prompt_tokens=100, completion_tokens=10))
+
+    budget = Budget(dollars=1.0)
+    price = FlatPrice(1000.0, 1000.0)
+    priced = Metered(ScriptedLLM(said), MemoryJournal(), budget, price, limit=1)
+    replies = asyncio.run(together(priced, [ask(str(i)) for i in range(20)]))
+    paid = [reply for reply in replies if isinstance(reply, Reply)]
+    assert [reply.usage.cost for reply in paid] == pytest.approx([0.11] * len(paid))
+    assert len(paid) < 20
+    assert 0.11 * len(paid) == pytest.approx(budget.spent)
+    assert budget.spent <= 1.0
+    unknown = Metered(ScriptedLLM(said), MemoryJournal())
+    assert asyncio.run(unknown.reply(ask())).usage.cost is None
+    silent = Metered(ScriptedLLM(["fine"]), MemoryJournal())
+    assert asyncio.run(silent.reply(ask())).usage.cost is None
+
+
+def test_a_call_is_in_the_ledger_from_when_it_goes_out_and_once() -> None:
+    journal = MemoryJournal()
+
+    def seen(asked: object) -> str:
+        return " ".join(f"{call.error_type}:{call.usage.cost}" for call in journal.calls)
+
+    with Loopback(seen) as server:
+        llm = Metered(connect(server), journal, price=DOLLAR_A_TOKEN)
+        reply = run_on(llm, lambda llm: llm.reply(ask()))
+    kind, _, cost = reply.text.partition(":")
+    assert kind == "Out"
+    assert float(cost) > 10.0
+    assert [(c.error_type, c.usage.cost) for c in journal.calls] == [("", reply.usage.cost)]
+
+
+def test_one_request_goes_ahead_so_that_a_refusal_is_met_once() -> None:
+    with Loopback(admit=lambda now: status(401), delay=0.05) as server:
+        llm = Metered(connect(server), MemoryJournal(), price=DOLLAR_A_TOKEN, limit=32)
+        replies = run_on(llm, lambda llm: together(llm, [ask(str(i)) for i in range(20)]))
+    assert all(isinstance(reply, ProviderRefused) for reply in replies)
+    assert len(server.log) == 1
+    with Loopback(delay=0.05) as server:
+        llm = Metered(connect(server), MemoryJournal(), price=DOLLAR_A_TOKEN, limit=32)
+        run_on(llm, lambda llm: together(llm, [ask(str(i)) for i in range(20)]))
+    assert server.at_once > 10
+
+
+def test_digits_and_other_scripts_may_be_a_token_each_byte() -> None:
+    digits = " ".join("123456789" * 40)
+    assert prompt_tokens_at_most(ask(digits)) >= len(digits)
+    runes = "\u16a0" * 100
+    assert prompt_tokens_at_most(ask(runes)) >= 130  # As a tokenizer of bytes cuts them.

@@ -63,14 +63,15 @@ features = st.builds(
     coder=st.none() | names(""),
     negative=st.booleans(),
 )
+amounts = st.floats(0, 1e12)
 usages = st.builds(
     Usage,
     calls=counts,
     cached_calls=counts,
     prompt_tokens=counts,
     completion_tokens=counts,
-    cost=st.none() | finite,
-    seconds=finite,
+    cost=st.none() | amounts,
+    seconds=amounts,
 )
 
 
@@ -500,6 +501,18 @@ def test_what_is_not_allowed_cannot_be_built(build: Any, said: str) -> None:
 
 
 # --- sums and views -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"cost": float("nan")}, {"cost": -0.01}, {"cost": float("inf")}, {"seconds": -1.0},
+        {"calls": -1}, {"prompt_tokens": -5}, {"completion_tokens": -1}, {"cache_read_tokens": -1},
+    ],
+)  # fmt: skip
+def test_what_was_used_is_counted_and_nothing_of_it_is_given_back(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"below 0|finite"):
+        Usage(**wrong)
 
 
 @given(usages, usages)

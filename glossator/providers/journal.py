@@ -24,11 +24,15 @@ class MemoryJournal:
         """The reply under `key`, if any."""
         return self.replies.get(key)
 
-    async def write(self, entry: Entry) -> None:
+    async def write(self, entry: Entry) -> int:
         """Keeps `entry`."""
-        self.calls.append(entry.call)
         if entry.reply is not None:
             self.replies.setdefault(entry.key, entry.reply)
+        if entry.line is not None:
+            self.calls[entry.line] = entry.call
+            return entry.line
+        self.calls.append(entry.call)
+        return len(self.calls) - 1
 
 
 @dataclass
@@ -40,42 +44,43 @@ class GroupJournal:
 
     kept: Callable[[str], Reply | None]
     """The reply under a key."""
-    write_all: Callable[[Sequence[Entry]], None]
-    """Writes entries in one transaction; called in a thread, once at a time."""
-    _waiting: list[tuple[Entry, asyncio.Future[None]]] = field(default_factory=list, repr=False)
+    write_all: Callable[[Sequence[Entry]], Sequence[int]]
+    """Writes entries in one transaction, gives their lines; called in a thread, once at a time."""
+    _waiting: list[tuple[Entry, asyncio.Future[int]]] = field(default_factory=list, repr=False)
     _writer: asyncio.Task[None] | None = field(default=None, repr=False)
 
     def get(self, key: str) -> Reply | None:
         """The reply under `key`, if any."""
         return self.kept(key)
 
-    async def write(self, entry: Entry) -> None:
+    async def write(self, entry: Entry) -> int:
         """Keeps `entry`.
 
         Raises:
             StoreError: if it cannot be written; so do all that were to be written with it.
         """
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        written: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._waiting.append((entry, written))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write())
         # Whoever gives up waiting leaves the entry to be written.
-        await asyncio.shield(written)
+        return await asyncio.shield(written)
 
     async def _write(self) -> None:
         while self._waiting:
             together, self._waiting = self._waiting, []
             try:
-                await asyncio.to_thread(self.write_all, [entry for entry, _ in together])
+                lines = await asyncio.to_thread(self.write_all, [e for e, _ in together])
+                settled = list(zip(together, lines, strict=True))
             except BaseException as error:  # noqa: BLE001 - handed to everybody who waits
                 for _, written in together:
                     if not written.done():
                         written.set_exception(error)
                         written.exception()  # Looked at: whoever waited may have given up.
                 continue
-            for _, written in together:
+            for (_, written), line in settled:
                 if not written.done():
-                    written.set_result(None)
+                    written.set_result(line)
 
 
 @dataclass

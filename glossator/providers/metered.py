@@ -13,8 +13,10 @@ import hashlib
 import json
 import logging
 import math
+import re
 import time
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,12 +30,12 @@ from glossator.errors import (
     ReplyError,
     StoreError,
 )
-from glossator.ledger import Call, Entry, Journal
+from glossator.ledger import OUT, Call, Entry, Journal
 from glossator.llm import ASKED_AGAIN, LLM, Can, Reply, Request, purpose
 from glossator.providers.budget import Budget, Charge
 from glossator.providers.gate import Gate
 from glossator.providers.journal import MemoryJournal
-from glossator.providers.prices import Price, price_snapshot, worst_cost
+from glossator.providers.prices import FREE, Price, price_snapshot, worst_cost
 from glossator.providers.schema import with_value
 from glossator.providers.tools import plain_request, read_calls
 from glossator.types import Usage
@@ -59,6 +61,9 @@ class Retries:
     """Seconds after which nothing is sent again."""
 
 
+_LETTERS = re.compile("[A-Za-z]{2,}")
+
+
 def cache_key(llm: LLM, request: Request) -> str:
     """SHA-256, in hex, of who is asked and what.
 
@@ -71,13 +76,17 @@ def cache_key(llm: LLM, request: Request) -> str:
 
 
 def prompt_tokens_at_most(request: Request) -> int:
-    """A guess, rather too high, of a prompt's tokens: one for two bytes, and some a message."""
+    """A guess, rather too high, of a prompt's tokens: what a tokenizer that knows few words makes.
+
+    Two letters are one, any other byte is one: digits, marks and other scripts are often cut so.
+    """
     texts = [request.prefill, request.schema]
     for message in request.messages:
         texts += [message.content, *(call.name + call.arguments for call in message.calls)]
     texts += [tool.name + tool.description + tool.schema for tool in request.tools]
     size = sum(len(text.encode("utf-8", "replace")) for text in texts)
-    return size // 2 + 16 * len(request.messages) + 32
+    letters = sum(len(run) for text in texts for run in _LETTERS.findall(text))
+    return size - letters // 2 + 16 * len(request.messages) + 32
 
 
 def worst_call(llm: LLM, price: Price | None, request: Request) -> float:
@@ -121,6 +130,8 @@ class Metered:
 
     _refused: ProviderRefused | None = field(default=None, init=False, repr=False)
     """What the provider said when it refused for good: nobody else needs to be told again."""
+    _answers: bool = field(default=False, init=False, repr=False)
+    """Whether it has come back with something else than a refusal for good."""
     _unwritable: StoreError | None = field(default=None, init=False, repr=False)
     """Why a reply that was paid for could not be kept: no other is paid for after that."""
 
@@ -134,6 +145,7 @@ class Metered:
         self._snapshot = "" if self.price is None else price_snapshot(self.price)
         self._flights: dict[str, _Flight] = {}
         self._batched = bool(getattr(self.llm, "batched", False))
+        self._first = asyncio.Lock()
 
     @property
     def name(self) -> str:
@@ -208,12 +220,13 @@ class Metered:
                     self.budget.call(worst, key if self._batched else "") as charge,
                 ):
                     await self._gate_open(charge)
-                    if (ended := self._refused or self._unwritable) is not None:
-                        charge.dollars = 0.0
-                        raise type(ended)(str(ended))
-                    return await _finish(
-                        self._attempt(key, request, attempt.num, charge), self.drain
-                    )
+                    async with self._alone_at_first(charge):
+                        if (ended := self._refused or self._unwritable) is not None:
+                            charge.dollars = 0.0
+                            raise type(ended)(str(ended))
+                        return await _finish(
+                            self._attempt(key, request, attempt.num, charge), self.drain
+                        )
         raise AssertionError("stamina ends with a reply or an error")
 
     async def _gate_open(self, charge: Charge) -> None:
@@ -221,8 +234,27 @@ class Metered:
         await self._gate.open()
         charge.dollars = held
 
+    @asynccontextmanager
+    async def _alone_at_first(self, charge: Charge) -> AsyncIterator[None]:
+        """Lets one request go ahead of all others: a key that is refused is refused once."""
+        if self._answers or self._batched or self.price is FREE:
+            yield
+            return
+        held, charge.dollars = charge.dollars, 0.0
+        await self._first.acquire()
+        charge.dollars = held
+        if self._answers:
+            self._first.release()
+            yield
+            return
+        try:
+            yield
+        finally:
+            self._first.release()
+
     async def _attempt(self, key: str, request: Request, number: int, charge: Charge) -> Reply:
         """Sends `request` once, books what it cost and keeps the reply."""
+        line = await self._write_out(request, number, charge)
         started = time.monotonic()
         try:
             reply = await self.llm.reply(request)
@@ -235,21 +267,30 @@ class Metered:
                 self._gate.too_many(self.retries.first_wait if wait is None else wait)
             if isinstance(error, ProviderRefused):
                 self._refused = error
-            await self._write(request, number, usage, error, key=key)
+            else:
+                self._answers = True
+            await self._write(request, number, usage, error, key=key, line=line)
             raise
+        self._answers = True
         reply = replace(reply, usage=self._priced(reply.usage))
         # A reply that does not say what it cost is charged the worst, so that the budget holds.
         charge.dollars = charge.dollars if reply.usage.cost is None else reply.usage.cost
         self._gate.went_well()
-        await self._write(request, number, reply.usage, key=key, reply=reply)
+        await self._write(request, number, reply.usage, key=key, reply=reply, line=line)
         return reply
 
     def _priced(self, usage: Usage) -> Usage:
-        known = usage.prompt_tokens or usage.completion_tokens
-        if usage.cost is None and self.price is not None and known:
-            cost = self.price.cost(usage.prompt_tokens, usage.completion_tokens)
-            return replace(usage, cost=cost)
-        return usage
+        """`usage` with its cost. A model that says nothing of it leaves 0, which is no price."""
+        if usage.cost or not usage.calls:
+            return usage
+        if self.price is None:
+            return replace(usage, cost=None)
+        prompt, completion = usage.prompt_tokens, usage.completion_tokens
+        if not (prompt or completion) and self.price is not FREE:
+            return replace(usage, cost=None)
+        read, written = usage.cache_read_tokens, usage.cache_write_tokens
+        cost = self.price.cost(prompt, completion, cache_read=read, cache_write=written)
+        return replace(usage, cost=cost)
 
     def _cost_of_failure(self, error: GlossatorError, charge: Charge) -> float | None:
         """US dollars; the worst where it may have been charged, None if the price is unknown."""
@@ -263,6 +304,24 @@ class Metered:
             return known or 0.0
         return None if self.price is None else charge.dollars
 
+    async def _write_out(self, request: Request, attempt: int, charge: Charge) -> int | None:
+        """Notes at the most it can cost that a call goes out, so that no kill hides it.
+
+        What is free need not be, and a batch is written down before it is sent.
+        """
+        if self._batched or self.price is FREE:
+            return None
+        worst = None if self.price is None else charge.dollars
+        call = replace(
+            self._call(request, attempt, Usage(calls=1, cost=worst)),
+            error="out when the process ended; it may have been charged",
+            error_type=OUT,
+        )
+        held, charge.dollars = charge.dollars, 0.0  # Nothing is owed if it cannot be written.
+        line = await self._keep(Entry(call))
+        charge.dollars = held
+        return line
+
     async def _write(
         self,
         request: Request,
@@ -272,10 +331,15 @@ class Metered:
         *,
         key: str = "",
         reply: Reply | None = None,
+        line: int | None = None,
     ) -> None:
-        if self.journal is None:
-            return
-        call = Call(
+        call = self._call(request, attempt, usage, error)
+        await self._keep(Entry(call, key, request if reply else None, reply, line))
+
+    def _call(
+        self, request: Request, attempt: int, usage: Usage, error: Exception | None = None
+    ) -> Call:
+        return Call(
             self.llm.name,
             request.digest,
             attempt,
@@ -286,8 +350,12 @@ class Metered:
             self._snapshot,
             self._batched and attempt > 0,
         )
+
+    async def _keep(self, entry: Entry) -> int | None:
+        if self.journal is None:
+            return None
         try:
-            await self.journal.write(Entry(call, key, request if reply else None, reply))
+            return await self.journal.write(entry)
         except StoreError as failed:
             self._unwritable = failed
             raise
