@@ -259,6 +259,34 @@ def test_the_verdict_on_planted_features_favours_the_description_that_knows_more
     assert "1 of them by more than the choice of documents explains" in page.text
 
 
+def test_without_simulation_the_verdict_is_by_a_scorer_that_reads_explanations(
+    store: Store,
+) -> None:
+    words = ["red", "green", "blue", "grey", "pink", "gold", "teal", "rust"]
+    chance = random.Random(0)
+    texts = [" ".join(chance.choice(words) for _ in range(60)) for _ in range(60)]
+    meaning = {"red": lambda tokens: [float(t.strip() == "red") for t in tokens]}
+    (record,) = collect_planted(meaning, texts=texts)
+    run = begin(store)
+    store.put_record(run.collection, record)
+    store.put_score(
+        run.id, Score(record.feature, "max-act", "intruder", value=0.9, n=4, metric="accuracy")
+    )
+
+    async def scored(said: Explanation) -> None:
+        store.put_explanation(run.id, said)
+        scorer = build_scorer("detection", said, choose_wrong(said, [], 3, 0))
+        store.put_score(run.id, await scorer.score(said, record.test, record.dev))
+
+    wrong = Explanation(record.feature, "the word green", "max-act", "a judge")
+    asyncio.run(scored(wrong))
+    asyncio.run(scored(asyncio.run(UnigramExplainer().explain(record.feature, record.train))))
+    _, page = report(store)
+    assert "None of 1 explanation by max-act had a higher detection score" in page.text
+    assert "The baseline was better on 1" in page.text
+    assert "intruder score of both" not in page.text
+
+
 def test_nothing_on_the_page_reaches_for_the_network_and_only_our_script_may_run(
     store: Store,
 ) -> None:

@@ -21,7 +21,15 @@ from glossator.types import (
 )
 from glossator.web.figures import Axis, Dot, dot_row, histogram, shaded
 from glossator.web.heldout import held_out, misjudged, token_wise
-from glossator.web.verdicts import BASELINE, COMPARED, Against, Gap, Standing, series_of, standing
+from glossator.web.verdicts import (
+    BASELINE,
+    Against,
+    Gap,
+    Standing,
+    compared_by,
+    series_of,
+    standing,
+)
 from glossator.web.views import Cell, Contents, Page, Room, Row, Shown, Strip
 from glossator.web.words import local_name, natural
 
@@ -46,6 +54,7 @@ def read_contents(store: Store, run: Run, paired: Paired) -> Contents:
     # The baseline comes last, below what it is there to judge.
     explainers = tuple(sorted(explainers, key=lambda name: name == BASELINE))
     scorers = _ordered([s.scorer for s in scores], _names(run.config, "scorers"))
+    compared = compared_by(scorers)
     series, axes = series_of(explainers), {}
     for scorer in scorers:
         own = [s for s in scores if s.scorer == scorer]
@@ -63,7 +72,7 @@ def read_contents(store: Store, run: Run, paired: Paired) -> Contents:
             for s in by_feature.get(feature, [])
         ]
         full.sort(key=lambda s: explainers.index(s.explainer))
-        for key, gap in _gaps(feature, full, paired, run.seed):
+        for key, gap in _gaps(feature, full, paired, compared, run.seed):
             gaps.setdefault(key, []).append(gap)
         if number <= MOST_FEATURES:
             given_up = tuple(f for f in failures if f.feature == feature)
@@ -87,6 +96,7 @@ def read_contents(store: Store, run: Run, paired: Paired) -> Contents:
         strips=tuple(_strip(s, axes[s], scores, pages, series) for s in scorers),
         standings=tuple(_standings(scores, explanations, q, scorers, explainers)),
         against=tuple(_against(explanations, gaps, explainers)),
+        compared=compared,
         failures=failures,
         usage=sum(
             [*(e.usage for e in explanations.values()), *(s.usage for s in scores)], start=Usage()
@@ -223,10 +233,10 @@ def _excerpts(split: Split, peak: float, room: Room) -> tuple[Shown, ...]:
 
 
 def _gaps(
-    feature: FeatureId, scores: Sequence[Score], paired: Paired, seed: int
+    feature: FeatureId, scores: Sequence[Score], paired: Paired, compared: str, seed: int
 ) -> Iterable[tuple[tuple[str, str, str], Gap]]:
     """Every explanation's score beside the baseline's, where both have a value."""
-    own = [s for s in scores if s.scorer == COMPARED and s.value is not None]
+    own = [s for s in scores if s.scorer == compared and s.value is not None]
     baselines = [s for s in own if s.explainer == BASELINE]
     # The baseline at its best: its pattern run as a program, where that was done.
     baselines.sort(key=lambda s: s.simulator != "symbolic")

@@ -11,7 +11,9 @@ from glossator.types import FeatureId, Score
 BASELINE = "unigram"
 """The explainer that every other one must beat."""
 COMPARED = "simulation"
-"""The scorer on which they are compared."""
+"""The scorer on which they are compared, where it ran; else the first that reads explanations."""
+READS_NONE = frozenset({"intruder"})
+"""Scorers whose value is the same for every explanation of a feature."""
 _LEVEL = 0.05
 
 
@@ -152,6 +154,13 @@ def _median(values: Sequence[float]) -> float | None:
     if not ordered:
         return None
     return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+def compared_by(scorers: Sequence[str]) -> str:
+    """Which of `scorers` says whether an explanation beats the baseline; empty if none can."""
+    if COMPARED in scorers:
+        return COMPARED
+    return next((name for name in scorers if name not in READS_NONE), "")
 
 
 def series_of(explainers: Sequence[str]) -> dict[str, int]:

@@ -128,6 +128,8 @@ class Contents:
     strips: tuple[Strip, ...]
     standings: tuple[Standing, ...]
     against: tuple[Against, ...]
+    compared: str
+    """The scorer that they are compared by; empty if none can tell."""
     failures: tuple[Failure, ...]
     usage: Usage
     """Of all explanations and scores."""
