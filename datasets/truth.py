@@ -9,7 +9,6 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from glossator.datasets.collect import Progress
 from glossator.datasets.corpora import Corpus
 from glossator.datasets.planted import Function, collect_planted, word_pieces
 from glossator.datasets.truth_claims import Claim, Planted
@@ -60,14 +59,9 @@ def plant(
     corpus: Corpus,
     *,
     tokens: int | None = 200_000,
-    window: int = 32,
     seed: int = 0,
-    n_top: int = 20,
-    n_firing: int = 50,
-    n_silent: int = 50,
-    progress: Progress | None = None,
 ) -> Ground:
-    """The records of `features` on `corpus`; the arguments are those of `collect_planted`.
+    """The records of `features` on `corpus`; `tokens` and `seed` are those of `collect_planted`.
 
     Feature number i has the id `planted//function/i`, with a minus behind it for a negative tail.
 
@@ -77,17 +71,7 @@ def plant(
     functions = {feature.name: function_of(feature.function) for feature in features}
     if len(functions) < len(features):
         raise ConfigError("two planted features have the same description")
-    found = collect_planted(
-        functions,
-        corpus=corpus,
-        tokens=tokens,
-        window=window,
-        seed=seed,
-        n_top=n_top,
-        n_firing=n_firing,
-        n_silent=n_silent,
-        progress=progress,
-    )
+    found = collect_planted(functions, corpus=corpus, tokens=tokens, seed=seed)
     records = tuple(
         replace(record, feature=replace(record.feature, negative=feature.negative))
         for feature, record in zip(features, found, strict=True)

@@ -9,6 +9,7 @@ from glossator.types import Explanation, FeatureId, Usage
 NO_PATTERN = "NO PATTERN"
 OFFER = f"If you see nothing that they have in common, reply {NO_PATTERN}."
 """What a system prompt says, so that nobody has to make something up."""
+NEVER_FIRES = "nothing fires in the training windows"
 SAW_NONE = "the language model saw no pattern"
 _SAID = re.compile(
     r"\W*(?:the neuron reacts to|trigger:)?\W*no (?:clear )?pattern\b", re.IGNORECASE

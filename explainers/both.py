@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from glossator.errors import ReplyError
+from glossator.explainers.abstention import NEVER_FIRES, abstention
 from glossator.explainers.excerpts import excerpt, marked_words, shown
 from glossator.explainers.max_act import without_repeats
 from glossator.explainers.output import NOTHING_CLEAR, evidence_of, listed
@@ -88,14 +89,7 @@ class BothExplainer:
             ReplyError: if the reply holds no trigger, or the prompt is too long with one excerpt.
         """
         if not train.firing:
-            return Explanation(
-                feature,
-                "",
-                "both",
-                self.llm.name,
-                VERSION,
-                abstained="nothing fires in the training windows",
-            )
+            return abstention(feature, "both", self.llm.name, VERSION, NEVER_FIRES, Usage())
         evidence = await evidence_of(self.live, self.n_tokens, self.strength)
         known = {} if isinstance(evidence, str) else evidence
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from glossator.embedder import Embedder
-from glossator.explainers.abstention import OFFER, SAW_NONE, abstention
+from glossator.explainers.abstention import NEVER_FIRES, OFFER, SAW_NONE, abstention
 from glossator.explainers.excerpts import excerpt, marked_words, plain, shown
 from glossator.explainers.max_act import N_LISTED, PREFILL, read
 from glossator.hard import nearest_silent
@@ -78,7 +78,7 @@ class ContrastiveExplainer:
             return abstention(feature, "contrastive", self.llm.name, VERSION, why, usage)
 
         if not train.firing:
-            return nothing("nothing fires in the training windows", Usage())
+            return nothing(NEVER_FIRES, Usage())
         examples = shown(train, self.n_shown)
         silent = hard_silent(examples, train.silent, self.embedder, self.n_silent)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from glossator.errors import ReplyError
-from glossator.explainers.abstention import SAW_NONE, abstention, sees_none
+from glossator.explainers.abstention import NEVER_FIRES, SAW_NONE, abstention, sees_none
 from glossator.explainers.excerpts import excerpt, marked_words, shown
 from glossator.llm import LLM, Message, Reply, Request, ask, with_fewer
 from glossator.types import Explanation, FeatureId, Split, Usage
@@ -78,14 +78,7 @@ class MaxActExplainer:
             ReplyError: if the reply holds no phrase, or the prompt is too long with one excerpt.
         """
         if not train.firing:
-            return Explanation(
-                feature,
-                "",
-                "max-act",
-                self.llm.name,
-                VERSION,
-                abstained="nothing fires in the training windows",
-            )
+            return abstention(feature, "max-act", self.llm.name, VERSION, NEVER_FIRES, Usage())
 
         async def ask_about(n: int) -> tuple[str, Usage]:
             request = Request(prompt(train, n), max_tokens=32, stop=("\n",), prefill=PREFILL)

@@ -22,6 +22,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from glossator.explainers.abstention import NEVER_FIRES
 from glossator.explainers.excerpts import shown
 from glossator.live import Live
 from glossator.types import Example, Explanation, FeatureId, NgramPath, Split
@@ -55,7 +56,7 @@ class N2GExplainer:
     async def explain(self, feature: FeatureId, train: Split) -> Explanation:
         """The paths, or an abstention where nothing fires, or nothing outside of its context."""
         if not train.firing:
-            return self._nothing(feature, "nothing fires in the training windows")
+            return self._nothing(feature, NEVER_FIRES)
         words = Neighbours.of(train)
         found: list[NgramPath] = []
         left_out = 0

@@ -10,14 +10,15 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from glossator.errors import Unsupported
+from glossator.explainers.abstention import abstention
 from glossator.explainers.excerpts import plain
 from glossator.explainers.phrase import phrase_of
 from glossator.live import NEUTRAL, Live, NextToken
 from glossator.llm import LLM, Message, Request, ask
-from glossator.types import Explanation, FeatureId, Split
+from glossator.types import Explanation, FeatureId, Split, Usage
 
 VERSION = "output-1"
 SYSTEM = (
@@ -71,17 +72,16 @@ class OutputExplainer:
             ReplyError: if the reply holds no phrase.
         """
 
-        def nothing(why: str) -> Explanation:
-            return Explanation(feature, "", "output", self.llm.name, VERSION, abstained=why)
+        def nothing(why: str, usage: Usage) -> Explanation:
+            return abstention(feature, "output", self.llm.name, VERSION, why, usage)
 
         evidence = await evidence_of(self.live, self.n_tokens, self.strength)
         if isinstance(evidence, str):
-            return nothing(evidence)
+            return nothing(evidence, Usage())
         request = Request(prompt(evidence), max_tokens=32, stop=("\n",), prefill=PREFILL)
         text, usage = await ask(self.llm, request, lambda reply: phrase_of(reply.text, PREFILL))
         if NOTHING_CLEAR.search(text):
-            found = nothing("the promoted tokens have nothing clear in common")
-            return replace(found, usage=usage)
+            return nothing("the promoted tokens have nothing clear in common", usage)
         return Explanation(
             feature,
             f"promotes {text}",

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from glossator.errors import ReplyError
+from glossator.explainers.abstention import NEVER_FIRES, abstention
 from glossator.explainers.excerpts import plain
 from glossator.explainers.phrase import phrase_of
 from glossator.live import Live
@@ -63,13 +64,11 @@ class SascExplainer:
         """
 
         def nothing(why: str, usage: Usage) -> Explanation:
-            return Explanation(
-                feature, "", "sasc", self.llm.name, VERSION, abstained=why, usage=usage
-            )
+            return abstention(feature, "sasc", self.llm.name, VERSION, why, usage)
 
         usage = Usage()
         if not train.firing:
-            return nothing("nothing fires in the training windows", usage)
+            return nothing(NEVER_FIRES, usage)
         chance = random.Random(f"{self.seed} {feature}")
         pieces = ngrams(train, self.longest, self.n_read, chance)
         responses = dict(zip(pieces, await self._responses(pieces), strict=True))

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from glossator.embedder import Embedder, Vectors
 from glossator.errors import ReplyError
-from glossator.explainers.abstention import OFFER, SAW_NONE, abstention
+from glossator.explainers.abstention import NEVER_FIRES, OFFER, SAW_NONE, abstention
 from glossator.explainers.excerpts import excerpt, marked_words, shown
 from glossator.explainers.max_act import N_LISTED, PREFILL, SHOTS, question, read
 from glossator.explainers.max_act import SYSTEM as ONE_PATTERN
@@ -53,8 +53,7 @@ class SensesExplainer:
             ReplyError: if the reply about no cluster can be read.
         """
         if not train.firing:
-            why = "nothing fires in the training windows"
-            return abstention(feature, "senses", self.llm.name, VERSION, why, Usage())
+            return abstention(feature, "senses", self.llm.name, VERSION, NEVER_FIRES, Usage())
         labels = clusters(train.firing, self.embedder, self.n_most, self.n_least)
         usage = Usage()
         failed: ReplyError | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
+from glossator.explainers.abstention import NEVER_FIRES
 from glossator.types import SILENT, Explanation, FeatureId, Split
 
 
@@ -24,9 +25,7 @@ class UnigramExplainer:
         """The pattern, or an abstention where nothing fires."""
         words = mean_activations(train)[: self.n_words]
         if not words:
-            return Explanation(
-                feature, "", "unigram", abstained="nothing fires in the training windows"
-            )
+            return Explanation(feature, "", "unigram", abstained=NEVER_FIRES)
         named = dict.fromkeys(w.strip() or repr(w)[1:-1] for w, _ in words)
         text = "the tokens " + ", ".join(f'"{w}"' for w in list(named)[: self.n_named])
         return Explanation(feature, text, "unigram", words=words)

@@ -169,7 +169,7 @@ def _free(folder: Path) -> int | None:
 
 
 def _store(url: str) -> Iterable[Finding]:
-    from glossator.store import open_store
+    from glossator.store import open_store, open_to_read
 
     file = Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
     if file is not None and not file.exists():
@@ -182,7 +182,19 @@ def _store(url: str) -> Iterable[Finding]:
                 yield Finding("store", "sqlite", State.NOTE, notice)
     except GlossatorError as error:
         # The message shows no password; the URL may hold one.
-        yield Finding("store", url.partition(":")[0], State.BROKEN, str(error))
+        broken = Finding("store", url.partition(":")[0], State.BROKEN, str(error))
+    else:
+        return
+    try:
+        reading = open_to_read(url)
+    except GlossatorError:
+        reading = None
+    if reading is None:
+        yield broken
+        return
+    with reading as store:
+        told = f"{len(store.runs())} runs, which can be read; no run can go on: {broken.detail}"
+        yield Finding("store", store.url, State.NOTE, told)
 
 
 def _place_for(file: Path, url: str) -> Finding:

@@ -17,6 +17,15 @@ KINDS = ("parse", "refused", "range", "cut off", "provider")
 """What can come in the place of a usable reply, as `ReplyError.kind` says it."""
 
 _OTHER = {"ProviderError": "provider", "ProviderRefused": "provider"}
+_IN_WORDS = {
+    "ReplyError": "no reply could be read",
+    "Refused": "the model declined to answer",
+    "CutOff": "the reply was cut off before it had said what was asked for",
+    "OutOfRange": "a value in the reply is not allowed",
+    "PromptTooLong": "the prompt is too long for the model",
+    "ProviderError": "the provider failed",
+}
+"""By the class of the error that ended a piece of work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,11 @@ def kind_of(failure: Failure) -> str:
     """The kind of what ended a piece of work, of which the class of the error is kept."""
     error = getattr(errors, failure.kind, None)
     return _OTHER.get(failure.kind) or str(getattr(error, "kind", failure.kind))
+
+
+def words_of(failure: Failure) -> str:
+    """What ended a piece of work, for people."""
+    return _IN_WORDS.get(failure.kind, failure.kind)
 
 
 def _kinds(failures: Mapping[str, int]) -> tuple[str, ...]:

@@ -7,6 +7,23 @@ from dataclasses import dataclass
 
 from glossator.types import Usage
 
+LONG = 20.0
+"""Seconds for a reply after which people want to know that it is waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What is in the way of a run's requests to language models."""
+
+    failed: int = 0
+    """Attempts that brought no reply, since the command began."""
+    error: str = ""
+    """What went wrong with the latest; empty once a reply has come after it."""
+    pause: float = 0.0
+    """Seconds for which a provider wants to be left alone."""
+    waiting: float = 0.0
+    """Seconds since the oldest request that is out was sent."""
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -21,6 +38,9 @@ class Progress:
     used: Usage = Usage()
     """What language models used in this run so far, earlier starts of it included."""
     note: str = ""
+    is_notice: bool = False
+    """Whether the note is something to know, which is said once and to be read whole."""
+    trouble: Trouble = Trouble()
 
     @property
     def spent(self) -> float | None:

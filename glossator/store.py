@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import insert, select
 
-from glossator import export, runs, schema, tables
+from glossator import calls, export, records, runs, schema, tables
 from glossator.batches import Batches
 from glossator.config import RunConfig
 from glossator.database import Database
@@ -35,10 +35,7 @@ from glossator.rows import (
     now,
     packed,
     plain,
-    put_calls,
-    put_summaries,
     read,
-    read_summary,
     unpacked,
     usage_columns,
 )
@@ -72,9 +69,6 @@ __all__ = [
 
 _CHUNK = 100
 """Records read at a time."""
-
-_SUMMED = ("calls", "cached_calls", "prompt_tokens", "completion_tokens", *schema.TOKEN_CLASSES)
-"""Columns of the ledger that are whole numbers and are added up."""
 
 _SUMMARIES = 5000
 """Summaries read or written at a time."""
@@ -219,31 +213,11 @@ class Store:
         """Keeps `record` under the collection `key`, in place of one of the same feature."""
         self.put_records(key, [record])
 
-    def put_records(self, key: str, records: Iterable[FeatureRecord]) -> None:
-        """Keeps all `records` and their summaries under `key`, in one transaction."""
+    def put_records(self, key: str, given: Iterable[FeatureRecord]) -> None:
+        """Keeps all of `given` and their summaries under `key`, in one transaction."""
         with self._database.writing() as connection:
-            for record in records:
-                put_summaries(connection, key, [FeatureSummary.of(record)])
-                feature = feature_id(connection, record.feature)
-                kept = schema.records.c
-                connection.execute(
-                    delete(schema.records).where(kept.collection == key, kept.feature == feature)
-                )
-                connection.execute(
-                    insert(schema.records).values(
-                        collection=key,
-                        feature=feature,
-                        kind=record.kind.value,
-                        density=record.density,
-                        threshold=record.threshold,
-                        peak=record.peak,
-                        mean=record.mean,
-                        std=record.std,
-                        n_tokens=record.n_tokens,
-                        payload=packed(record.to_json()),
-                        made=now(),
-                    )
-                )
+            for record in given:
+                records.put(connection, key, record)
 
     def put_summaries(self, key: str, summaries: Iterable[FeatureSummary]) -> None:
         """Keeps all `summaries` under the collection `key`, in one transaction.
@@ -254,7 +228,7 @@ class Store:
         left = iter(summaries)
         with self._database.writing() as connection:
             while some := list(itertools.islice(left, _SUMMARIES)):
-                put_summaries(connection, key, some)
+                records.put_summaries(connection, key, some)
 
     def summaries(
         self, key: str, kinds: Collection[Kind] | None = None
@@ -265,61 +239,36 @@ class Store:
             key: of the collection.
             kinds: only those of one of these; None for all.
         """
-        kept, named, last = schema.summaries.c, schema.features.c, -1
-        query = (
-            select(schema.summaries, named.model, named.site, named.coder)
-            .add_columns(named.number, named.negative)
-            .join(schema.features)
-            .where(kept.collection == key)
-            .order_by(kept.feature)
-            .limit(_SUMMARIES)
-        )
-        if kinds is not None:
-            query = query.where(kept.kind.in_([Kind(kind).value for kind in kinds]))
+        last = -1
         while True:
             with self._database.reading() as connection:
-                rows = connection.execute(query.where(kept.feature > last)).all()
-            yield from map(read_summary, rows)
-            if len(rows) < _SUMMARIES:
+                some = records.some_summaries(connection, key, kinds, last, _SUMMARIES)
+            yield from map(records.read_summary, some)
+            if len(some) < _SUMMARIES:
                 return
-            last = rows[-1].feature
+            last = some[-1].feature
 
     def record(self, key: str, feature: FeatureId) -> FeatureRecord | None:
         """What was collected of `feature` under `key`, if anything was."""
         with self._database.reading() as connection:
-            payload = connection.execute(
-                select(schema.records.c.payload)
-                .join(schema.features)
-                .where(schema.records.c.collection == key, schema.features.c.name == str(feature))
-            ).scalar()
-        return None if payload is None else read(FeatureRecord, unpacked(payload))
+            return records.one(connection, key, feature)
 
     def recorded(self, key: str) -> frozenset[FeatureId]:
         """The features that were collected under `key`, without reading their records."""
         with self._database.reading() as connection:
-            rows = connection.execute(
-                select(schema.features.c.name)
-                .join(schema.records)
-                .where(schema.records.c.collection == key)
-            )
-            return frozenset(FeatureId.parse(row.name) for row in rows)
+            return records.known(connection, key)
 
     def records(self, key: str) -> Iterator[FeatureRecord]:
         """All that was collected under `key`, in the order first stored; few in memory at once."""
-        kept, last = schema.records.c, -1
+        last = -1
         while True:
             with self._database.reading() as connection:
-                rows = connection.execute(
-                    select(kept.feature, kept.payload)
-                    .where(kept.collection == key, kept.feature > last)
-                    .order_by(kept.feature)
-                    .limit(_CHUNK)
-                ).all()
-            for row in rows:
-                yield read(FeatureRecord, unpacked(row.payload))
-            if len(rows) < _CHUNK:
+                some = records.some(connection, key, last, _CHUNK)
+            for row in some:
+                yield records.read_record(row.payload)
+            if len(some) < _CHUNK:
                 return
-            last = rows[-1].feature
+            last = some[-1].feature
 
     # Explanations and scores
 
@@ -524,7 +473,7 @@ class Store:
             given = list(entries)
             if not given:
                 return []
-            lines = put_calls(connection, run, given)
+            lines = calls.put(connection, run, given)
             self.replies.put_all(entry for entry in given if entry.reply is not None)
             return lines
 
@@ -533,47 +482,21 @@ class Store:
 
         Calls whose price is unknown add no dollars.
         """
-        query = select(func.sum(schema.calls.c.cost), func.sum(schema.calls.c.calls))
-        if run is not None:
-            query = query.where(schema.calls.c.run == run)
         with self._database.reading() as connection:
-            dollars, calls = connection.execute(query).one()
-        return float(dollars or 0.0), int(calls or 0)
+            return calls.spent(connection, run)
 
     def used(self, run: str) -> Usage:
         """What the calls of `run` used together; the cost is None if that of any is unknown."""
-        kept = schema.calls.c
-        sums = [func.sum(kept[name]) for name in _SUMMED]
-        unknown = func.count().filter(kept.cost.is_(None) & (kept.calls > 0))
-        query = select(func.sum(kept.cost), func.sum(kept.seconds), unknown, *sums)
         with self._database.reading() as connection:
-            cost, seconds, n_unknown, *rest = connection.execute(query.where(kept.run == run)).one()
-        whole = {name: int(value or 0) for name, value in zip(_SUMMED, rest, strict=True)}
-        known = None if n_unknown else float(cost or 0.0)
-        return Usage(cost=known, seconds=float(seconds or 0.0), **whole)
+            return calls.used(connection, run)
 
     def asked(self, llm: str) -> dict[tuple[str, str], Usage]:
         """What the replies of the model called `llm` used, by stage and part, over all runs.
 
         What failed is left out, and what went through a batch API, which took as long as it took.
         """
-        kept = schema.calls.c
-        columns = ("calls", "prompt_tokens", "completion_tokens", "seconds")
-        query = (
-            select(kept.stage, kept.part, *(func.sum(kept[name]).label(name) for name in columns))
-            .where(kept.llm == llm, kept.attempt > 0, kept.error == "", kept.batched.is_(False))
-            .group_by(kept.stage, kept.part)
-        )
         with self._database.reading() as connection:
-            return {
-                (row.stage, row.part): Usage(
-                    calls=int(row.calls),
-                    prompt_tokens=int(row.prompt_tokens),
-                    completion_tokens=int(row.completion_tokens),
-                    seconds=float(row.seconds),
-                )
-                for row in connection.execute(query)
-            }
+            return calls.asked(connection, llm)
 
     # Tables for people; `glossator.tables` documents their columns
 

@@ -6,14 +6,22 @@ A run does them, and an estimate tries them out on a model that only counts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from glossator.config import RunConfig
 from glossator.embedder import Embedder, bundled
-from glossator.errors import ReplyError
+from glossator.errors import (
+    CutOff,
+    GlossatorError,
+    OutOfRange,
+    PromptTooLong,
+    ProviderError,
+    Refused,
+    ReplyError,
+)
 from glossator.explainers.build import build_explainer, needs_llm, with_triage
 from glossator.live import Live
-from glossator.llm import LLM
+from glossator.llm import LLM, Can, Reply, Request
 from glossator.scorers.build import ASKS_NOBODY, AUTO, Settings, asks_llm, build_scorer
 from glossator.scorers.nulls import Wrong, choose_wrong
 from glossator.scorers.table import SCORERS, Scorer
@@ -23,6 +31,14 @@ TRIED_BY = ("detection", "simulation", "fuzzing", "rubric")
 """Scorers that rate windows one by one, by which explanations are tried out on dev."""
 FREE_NULLS = 99
 """Wrong explanations where scoring one costs nothing, which makes p as fine as 0.01."""
+_OF_KIND: dict[str, type[ReplyError]] = {
+    "refused": Refused,
+    "cut off": CutOff,
+    "range": OutOfRange,
+    # What else the provider does to a reply is told before a score is looked at.
+    "provider": PromptTooLong,
+}
+"""The error that says that all windows failed in one way, by `Prediction.failure`."""
 
 
 async def explain_one(
@@ -79,10 +95,64 @@ class OnDev:
         return next((name for name in TRIED_BY if name in self.config.scorers), TRIED_BY[0])
 
     async def __call__(self, explanation: Explanation) -> Score:
-        """The score on dev. Nothing is fitted, and there is no null."""
+        """The score on dev. Nothing is fitted, and there is no null.
+
+        Raises:
+            ProviderError: if the provider lost a reply: what is said must not depend on that.
+        """
         none = Wrong("shuffled", ())
-        scorer = scorer_for(self.config, self.scorer, explanation, none, self.llm, self.embedder)
-        return await scorer.score(explanation, self.dev)
+        llm = Watched.of(self.llm)
+        scorer = scorer_for(self.config, self.scorer, explanation, none, llm, self.embedder)
+        score = await scorer.score(explanation, self.dev)
+        if llm is not None:
+            llm.check()
+        return score
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A language model, and what its provider lost of that which it was asked.
+
+    What is lost says nothing of an explanation, and is there when it is asked for again.
+    """
+
+    llm: LLM
+    lost: list[GlossatorError] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, llm: LLM | None) -> Watched | None:
+        """`llm` with nothing lost so far; None for none."""
+        return None if llm is None else cls(llm)
+
+    @property
+    def name(self) -> str:
+        """As the model inside."""
+        return self.llm.name
+
+    @property
+    def can(self) -> frozenset[Can]:
+        """As the model inside."""
+        return self.llm.can
+
+    async def reply(self, request: Request) -> Reply:
+        """As the model inside."""
+        try:
+            return await self.llm.reply(request)
+        except (ReplyError, ProviderError) as error:
+            if isinstance(error, ProviderError) or error.broken:
+                self.lost.append(error)
+            raise
+
+    def check(self) -> None:
+        """Refuses whatever was made of the replies if any was lost.
+
+        Raises:
+            ProviderError: quoting the first.
+        """
+        if self.lost:
+            n = len(self.lost)
+            replies = "a reply was" if n == 1 else f"{n} replies were"
+            raise ProviderError(f"{replies} lost on the way: {self.lost[0]}")
 
 
 def scorer_for(
@@ -138,15 +208,26 @@ async def score_one(
     """What the scorer called `name` gives `explanation`; `others` are all of the run.
 
     Raises:
-        ReplyError: if no reply could be used.
-        ProviderError, BudgetSpent: as the scorer does.
+        ReplyError: if no reply could be used, of the kind that most of the failures are.
+        ProviderError: as the scorer does, and if any reply was lost.
+        BudgetSpent: as the scorer does.
     """
     asks = asks_llm(name, explanation, config.simulator, llm)
     n_wrong = config.n_shuffled if asks else max(config.n_shuffled, FREE_NULLS)
     wrong = choose_wrong(explanation, others, n_wrong, config.seed)
-    scorer = scorer_for(config, name, explanation, wrong, llm, embedder, live)
+    watched = Watched.of(llm)
+    scorer = scorer_for(config, name, explanation, wrong, watched, embedder, live)
     score = await scorer.score(explanation, record.test, record.dev)
+    if watched is not None:
+        watched.check()
     if score.n_failed and not score.n:
-        raw = next((p.raw for p in score.predictions if p.raw), "")
-        raise ReplyError(f"no reply of {score.n_failed} could be used: {score.note}", raw)
+        raise _unusable(score)
     return replace(score, scorer=name)
+
+
+def _unusable(score: Score) -> ReplyError:
+    """The error of a score of which no window could be judged."""
+    kind = max(score.failures, key=lambda kind: score.failures[kind], default="")
+    raw = next((p.raw for p in score.predictions if p.raw and p.failure == kind), "")
+    said = f"no reply of {score.n_failed} could be used: {score.note}"
+    return _OF_KIND.get(kind, ReplyError)(said, raw)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from glossator.errors import ReplyError
 from glossator.llm import LLM, Can, Message, Reply, Request, need
@@ -40,6 +41,9 @@ SHOTS = (
 class ContrastSimulator:
     """Log odds of yes at each token, less their mean under unrelated explanations."""
 
+    scale: ClassVar[Scale] = Scale.LOG_ODDS
+    """A difference of log odds."""
+
     llm: LLM
     others: tuple[str, ...] = ()
     """Texts of unrelated explanations of the run; none makes it the plain log odds."""
@@ -51,11 +55,6 @@ class ContrastSimulator:
             "the simulator contrast",
             "--simulator reply, or a local model",
         )
-
-    @property
-    def scale(self) -> Scale:
-        """A difference of log odds."""
-        return Scale.LOG_ODDS
 
     @property
     def model(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from glossator.llm import LLM, Message, Request, ask
 from glossator.scorers import reply
@@ -41,12 +42,10 @@ class EnsembleSimulator:
     The program is the explanation's own pattern where it has one, else `lexical`.
     """
 
-    llm: LLM
+    scale: ClassVar[Scale] = Scale.TENTHS
+    """0 to 10."""
 
-    @property
-    def scale(self) -> Scale:
-        """0 to 10."""
-        return Scale.TENTHS
+    llm: LLM
 
     @property
     def model(self) -> str:

@@ -9,7 +9,7 @@ activation and no text of the corpus. Chance is 1/k, since options are permuted.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -181,34 +181,18 @@ class InterventionScorer:
         decoys = tuple(float(np.mean([s[i] for s in chosen.values()])) for i in range(1, k))
         null = Null(kind, float(np.mean(decoys)), decoys, tuple(texts[1:]))
         assert value.value is not None
-        failures: dict[str, int] = {}
-        for p in predictions:
-            if p.failure:
-                failures[p.failure] = failures.get(p.failure, 0) + 1
-        notes = [f"chance is 1 of {k}; p is among the {k} options"]
-        if failures:
-            notes.append(f"{sum(failures.values())} of {len(predictions)} questions have no answer")
-        return Score(
-            frame.explanation.feature,
-            frame.explanation.explainer,
-            frame.scorer,
-            frame.simulator,
-            frame.metric,
-            frame.model,
-            value.value,
-            value.low,
-            value.high,
-            1 / k,
-            lift(value.value, 1 / k),
-            permutation_p(value.value, null),
-            len(chosen),
-            sum(failures.values()),
-            failures,
-            "; ".join(notes),
-            measures,
-            (null, Null("empty", 1 / k)),
-            tuple(predictions),
-            usage,
+        note = f"chance is 1 of {k}; p is among the {k} options"
+        if n_failed := sum(bool(p.failure) for p in predictions):
+            note += f"; {n_failed} of {len(predictions)} questions have no answer"
+        return replace(
+            frame.score(value.value, note, predictions, usage),
+            low=value.low,
+            high=value.high,
+            null=1 / k,
+            lift=lift(value.value, 1 / k),
+            p=permutation_p(value.value, null),
+            measures=measures,
+            nulls=(null, Null("empty", 1 / k)),
         )
 
 

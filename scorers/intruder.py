@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -205,7 +205,6 @@ def scored(
     permuted = credits[np.arange(len(judged)), places] @ weights  # (n_permutations,)
     p = (1 + int((permuted >= value - 1e-9).sum())) / (1 + N_PERMUTATIONS)
     low, high = wilson(value, float(1 / (weights**2).sum()))
-    failures = Counter(q.failure for q in predictions if q.failure)
     measures = {
         "share of intruders found, unweighted": Measure(float(np.mean([t.credit for t in judged]))),
         "trials": Measure(float(len(judged))),
@@ -214,28 +213,18 @@ def scored(
         group = [t.credit for t in judged if stratum_of(t) == name]
         share = float(np.mean(group))
         measures[f"share found in {name}"] = Measure(share, *wilson(share, len(group)))
-    note = f"{failures.total()} of {len(predictions)} windows could not be judged"
-    return Score(
-        frame.explanation.feature,
-        frame.explanation.explainer,
-        frame.scorer,
-        frame.simulator,
-        frame.metric,
-        frame.model,
-        value,
-        low,
-        high,
-        1 / k,
-        lift(value, 1 / k),
-        p,
-        sum(not q.failure for q in predictions),
-        failures.total(),
-        dict(failures),
-        "no explanation was read" + (f"; {note}" if failures else ""),
-        measures,
-        (Null("empty", 1 / k),),
-        tuple(predictions),
-        usage,
+    note = "no explanation was read"
+    if n_failed := sum(bool(q.failure) for q in predictions):
+        note += f"; {n_failed} of {len(predictions)} windows could not be judged"
+    return replace(
+        frame.score(value, note, predictions, usage),
+        low=low,
+        high=high,
+        null=1 / k,
+        lift=lift(value, 1 / k),
+        p=p,
+        measures=measures,
+        nulls=(Null("empty", 1 / k),),
     )
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 from glossator.types import Explanation, Scale, Simulation
 
@@ -33,10 +34,8 @@ class LexicalSimulator:
     A text in quotes counts as it stands, function words and parts of words included.
     """
 
-    @property
-    def scale(self) -> Scale:
-        """0 to 10."""
-        return Scale.TENTHS
+    scale: ClassVar[Scale] = Scale.TENTHS
+    """0 to 10."""
 
     @property
     def model(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from glossator.errors import ReplyError
 from glossator.llm import LLM, Can, Message, Request, need
@@ -40,6 +41,9 @@ SHOTS = (
 class LogprobSimulator:
     """Expected value over "0" to "10" behind each token, E[a] = sum v p(v) / sum p(v)."""
 
+    scale: ClassVar[Scale] = Scale.TENTHS
+    """0 to 10."""
+
     llm: LLM
 
     def __post_init__(self) -> None:
@@ -49,11 +53,6 @@ class LogprobSimulator:
             "the simulator logprob",
             "--simulator reply, or a local model",
         )
-
-    @property
-    def scale(self) -> Scale:
-        """0 to 10."""
-        return Scale.TENTHS
 
     @property
     def model(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from glossator.errors import ReplyError
 from glossator.scorers.bootstrap import Resampling
@@ -40,10 +40,10 @@ class Frame:
     model: str
     metric: str
 
-    def nothing(
-        self, why: str, predictions: Sequence[Prediction] = (), usage: Usage | None = None
+    def score(
+        self, value: float | None, note: str, predictions: Sequence[Prediction], usage: Usage
     ) -> Score:
-        """A score without a value."""
+        """A score of that value, to which its interval and what it is compared with are added."""
         failures = Counter(p.failure for p in predictions if p.failure)
         return Score(
             self.explanation.feature,
@@ -52,13 +52,20 @@ class Frame:
             self.simulator,
             self.metric,
             self.model,
+            value,
             n=sum(not p.failure for p in predictions),
             n_failed=failures.total(),
             failures=dict(failures),
-            note=why,
+            note=note,
             predictions=tuple(predictions),
-            usage=usage or Usage(),
+            usage=usage,
         )
+
+    def nothing(
+        self, why: str, predictions: Sequence[Prediction] = (), usage: Usage | None = None
+    ) -> Score:
+        """A score without a value."""
+        return self.score(None, why, predictions, usage or Usage())
 
     def reason_against(self, split: Split) -> str:
         """Why nothing can be scored, before anything is asked; empty if it can."""
@@ -92,7 +99,7 @@ def score_of(
     undefined: str,
 ) -> Score:
     """The score, with null, lift, p and health; `undefined` says why there is no value if none."""
-    failures = Counter(p.failure for p in predictions if p.failure)
+    n_failed = sum(bool(p.failure) for p in predictions)
     null = null_of(wrong, findings.wrong_values)
     value = findings.headline.value
     notes = list(findings.notes)
@@ -100,29 +107,17 @@ def score_of(
         notes.insert(0, undefined)
     if wrong.kind == "decoys":
         notes.append("the null is of fixed decoys: the run has under two other explanations")
-    if failures:
-        notes.append(f"{failures.total()} of {len(predictions)} examples could not be judged")
-    return Score(
-        frame.explanation.feature,
-        frame.explanation.explainer,
-        frame.scorer,
-        frame.simulator,
-        frame.metric,
-        frame.model,
-        value,
-        findings.headline.low,
-        findings.headline.high,
-        null.value,
-        None if value is None else lift(value, null.value),
-        None if value is None else permutation_p(value, null),
-        sum(not p.failure for p in predictions),
-        failures.total(),
-        dict(failures),
-        "; ".join(notes),
-        dict(findings.measures),
-        (null, Null("empty", findings.empty)),
-        tuple(predictions),
-        usage,
+    if n_failed:
+        notes.append(f"{n_failed} of {len(predictions)} examples could not be judged")
+    return replace(
+        frame.score(value, "; ".join(notes), predictions, usage),
+        low=findings.headline.low,
+        high=findings.headline.high,
+        null=null.value,
+        lift=None if value is None else lift(value, null.value),
+        p=None if value is None else permutation_p(value, null),
+        measures=dict(findings.measures),
+        nulls=(null, Null("empty", findings.empty)),
     )
 
 

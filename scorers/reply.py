@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from glossator.errors import OutOfRange, ReplyError
 from glossator.llm import LLM, Message, Request, ask
@@ -29,12 +30,10 @@ SHOT = (
 class ReplySimulator:
     """Asks for a value a token in one JSON reply; tokens are numbered, so none can slip."""
 
-    llm: LLM
+    scale: ClassVar[Scale] = Scale.TENTHS
+    """0 to 10."""
 
-    @property
-    def scale(self) -> Scale:
-        """0 to 10."""
-        return Scale.TENTHS
+    llm: LLM
 
     @property
     def model(self) -> str:

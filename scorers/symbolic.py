@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from glossator.errors import ReplyError
 from glossator.types import Explanation, NgramPath, Scale, Simulation
@@ -18,10 +19,8 @@ class SymbolicSimulator:
     case and surrounding spaces.
     """
 
-    @property
-    def scale(self) -> Scale:
-        """The subject's own units."""
-        return Scale.RAW
+    scale: ClassVar[Scale] = Scale.RAW
+    """The subject's own units."""
 
     @property
     def model(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from glossator.errors import ReplyError
 from glossator.llm import LLM, Can, Message, Reply, Request, ask
@@ -38,12 +39,10 @@ class TokenSimulator:
     E[a] = sum v p(v) / sum p(v) where the model tells probabilities, else the digit it says.
     """
 
-    llm: LLM
+    scale: ClassVar[Scale] = Scale.TENTHS
+    """0 to 10."""
 
-    @property
-    def scale(self) -> Scale:
-        """0 to 10."""
-        return Scale.TENTHS
+    llm: LLM
 
     @property
     def model(self) -> str:

@@ -480,10 +480,11 @@ def priced(kind: str, server: Loopback, store: Store, budget: Budget) -> Metered
     run = run_of(store)
     batching = BatchingLLM(desk, store.batches, run, QUICK)
 
-    def write(entries: Any) -> None:
+    def write(entries: Any) -> list[int]:
         with store.transaction():
-            store.put_calls(run, entries)
-            store.batches.settle(batching.taken(e.key for e in entries))
+            lines = store.put_calls(run, entries)
+            store.batches.settle(batching.taken(e.key for e in entries if e.key))
+            return lines
 
     return Metered(
         batching,

@@ -637,6 +637,7 @@ def test_a_run_ends_in_a_table_the_failures_and_the_command_for_the_page(
     assert "0.60 [0.50, 0.70]" in done.stdout
     assert "simulation: 1 of 1 explanations by max-act beat the unigram baseline" in done.stdout
     assert "Failed (1):" in done.stdout
+    assert "The same command tries them again" in done.stdout
     assert "refused: \u241b[2J" in done.stdout
     assert "explain: 1/2, 1 failed" in done.stderr
     assert "glossator report r1 --out report.html" in done.stderr

@@ -32,8 +32,8 @@ GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
     "store": (
         2,
         (
-            *("store", "schema", "database", "rows", "runs", "replies", "batches", "tables"),
-            *("export", "migrations"),
+            *("store", "schema", "database", "rows", "runs", "records", "calls", "replies"),
+            *("batches", "tables", "export", "migrations"),
         ),
     ),
     "datasets": (3, ("datasets", "experiments", *(f"sae.{name}" for name in _TRAINING))),

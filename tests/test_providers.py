@@ -1,11 +1,13 @@
 import asyncio
 import json
 import math
+import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,10 +28,10 @@ from glossator.errors import (
 from glossator.llm import Can, FunctionLLM, Message, Reply, Request, as_llm
 from glossator.providers.answers import match_answers
 from glossator.providers.anthropic import AnthropicLLM
-from glossator.providers.faults import MAX_RETRY_AFTER, retry_after
+from glossator.providers.faults import MAX_RETRY_AFTER, Account, retry_after
 from glossator.providers.openai import OpenAILLM
 from glossator.providers.openai_responses import OpenAIResponsesLLM
-from glossator.providers.table import make_llm
+from glossator.providers.table import check_spec, make_llm
 from glossator.types import Usage
 from tests.loopback import (
     DRIP,
@@ -594,6 +596,39 @@ def test_names_resolve_to_providers(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(close())
 
 
+def test_a_module_in_no_package_serves_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine_alone.py").write_text("def said(messages):\n    return 'fine'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert check_spec("mine_alone:said") == ("mine_alone", "said")
+    assert "mine_alone" not in sys.modules  # A name is looked at; nothing is imported for that.
+    assert make_llm("mine_alone:said").name == "function:said"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Incorrect API key provided", "api documentation is at", "the key provided-to-us is none",
+        "api version-is-unknown", "Bearer authentication required", "key management-policies apply",
+    ],
+)  # fmt: skip
+def test_plain_words_about_keys_are_told_as_they_are(text: str) -> None:
+    assert Account("A", "A_API_KEY", "m", "http://a").clean(text) == text
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "sk-proj-Zm9vYmFyYmF6cXV4", "sk-abcdefghijkl", "sk-ant-api03-abcd1234", "pk_live_abcdefgh",
+        "Bearer 0123456789abcdef", "Bearer abcdefghijklmnopqrstuvwxyzabcdef", "key abcd1234efgh",
+        "api-key-1234567890", "key sk-****************abcd", "api_9f8e7d6c5b4a",
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_key_is_hidden(secret: str) -> None:
+    said = Account("A", "A_API_KEY", "m", "http://a").clean(f"you sent {secret} to us")
+    assert "[key]" in said
+    assert secret.split("-")[-1].split()[-1] not in said
+
+
 def test_a_dotted_path_names_a_class_or_a_function() -> None:
     assert make_llm("tests.test_providers:Parrot").name == "parrot"
     assert make_llm("tests.test_providers:answer").name == "function:answer"
@@ -618,6 +653,10 @@ def answer(messages: list[Mapping[str, str]]) -> str:
         ("gpt-4o", {}, "there are: anthropic:MODEL"),
         ("openai:", {}, "openai:MODEL"),
         ("no.such:Thing", {}, "no.such"),
+        ("mine:Thing", {}, "package.module:name"),
+        ("opnai:gpt", {}, "did you mean openai:MODEL"),
+        ("json:gpt-4", {}, "package.module:name"),
+        ("json:nothing", {}, "no language model at 'json:nothing'"),
         ("openai:gpt-4o", {"offline": True}, "--llm local"),
         ("openai:gpt-4o", {"base_url": "localhost:8000"}, "http://127.0.0.1:8000/v1"),
         ("local", {"base_url": "http://127.0.0.1:1"}, "--base-url"),

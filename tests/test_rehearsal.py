@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from glossator.providers.schema import misfit
 from glossator.providers.tokens import TokenCount, reckoned
 from glossator.scorers.judge import prompt as judging
 from glossator.scorers.reply import request_for
+from tests.tiny_chat import TEMPLATE, all_replies, loaded, save_tiny_chat
 
 PRICE = FlatPrice(1.0, 10.0)
 
@@ -165,6 +168,24 @@ def test_what_is_kept_is_not_counted_and_equal_questions_count_once() -> None:
 
 
 # -- tokens ----------------------------------------------------------------------------------------
+
+
+NO_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('none') }}{% endif %}"
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, NO_SYSTEM + TEMPLATE])
+def test_with_its_tokenizer_a_prompt_is_counted_as_a_local_model_reads_it(
+    template: str, tmp_path: Path
+) -> None:
+    folder = save_tiny_chat(tmp_path / "tiny-chat")
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    messages = (Message("system", "Answer."), Message("user", "the</s>\tx\nking\tx\n"))
+    request = Request(messages, max_tokens=0, answers=("yes", "no"))
+    tokens = TokenCount.of(f"hf:{folder}")
+    assert tokens.exact
+    for asked_ in (request, replace(request, slots=("the</s>\t", "king\t"))):
+        (reply,) = all_replies(loaded(folder), [asked_])
+        assert tokens.prompt(asked_) == reply.usage.prompt_tokens
 
 
 def test_without_a_tokenizer_tokens_are_reckoned() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,12 @@ from glossator.errors import ConfigError, GlossatorError, ProviderRefused
 from glossator.llm import Can
 from tests.loopback import EMPTY, HTML, HUGE, RESET, Fault, Loopback, hang, sends, status
 from tests.protocols import KEY, PROTOCOLS, connect
+
+OWN_ADDRESS = {
+    "openai": "https://api.openai.com/v1",
+    "openai-responses": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+}
 
 
 def check(protocol: str, server: Loopback, model: str = "", timeout: float = 10.0) -> str:
@@ -101,6 +108,23 @@ def test_a_web_page_is_no_api(protocol: str) -> None:
     with answering(HTML) as server, pytest.raises(GlossatorError, match="web page") as caught:
         check(protocol, server)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_web_page_at_the_providers_own_address_is_no_wrong_address(protocol: str) -> None:
+    async def work() -> str:
+        llm = connect(protocol, server)
+        # Its client goes to the loopback server; whose address it is for is told by the account.
+        at_home = replace(llm, account=replace(llm.account, url=OWN_ADDRESS[protocol]))
+        try:
+            return str(await at_home.check())
+        finally:
+            await llm.aclose()
+
+    with answering(HTML) as server:
+        notice = asyncio.run(work())
+    assert "answers with a web page for now" in notice
+    assert "--base-url" not in notice
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glossator.errors import ConfigError, ReplyError
+from glossator.errors import ConfigError, CutOff, ReplyError
 from glossator.llm import Can, Message, Reply, Request, ScriptedLLM, Tool, ToolCall, ask
 from glossator.providers.metered import Metered
 from glossator.providers.prices import FREE
@@ -120,6 +120,13 @@ def test_what_neither_calls_nor_says_anything_is_an_error_that_quotes_it(
     with pytest.raises(ReplyError, match=wrong) as caught:
         read_calls(Reply(text), ASK)
     assert caught.value.reply == text
+
+
+@pytest.mark.parametrize("text", ["{", '{"next": {}}', '{"next": {"tool": "stop", "argu'])
+def test_a_call_that_was_cut_off_is_counted_as_that(text: str) -> None:
+    with pytest.raises(ReplyError, match="cut off") as caught:
+        read_calls(Reply(text, "length"), ASK)
+    assert (type(caught.value), caught.value.reply) == (CutOff, text)
 
 
 def test_a_call_that_must_be_made_and_is_not_is_an_error() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glossator.errors import ConfigError, ReplyError
+from glossator.errors import ConfigError, CutOff, ReplyError
 from glossator.llm import Message, Reply, Request, ScriptedLLM, ToolCall, ask
 from glossator.providers.metered import Metered
 from glossator.providers.prices import FREE
@@ -79,8 +79,20 @@ def test_what_is_no_such_value_is_an_error_that_says_what_is_wrong(text: str, wr
 
 
 def test_a_reply_that_was_cut_off_is_told_so() -> None:
-    with pytest.raises(ReplyError, match="cut off at 256 tokens, so be shorter"):
+    with pytest.raises(ReplyError, match="cut off at 256 tokens, so be shorter") as caught:
         value('{"scores": [1', finish="length")
+    assert type(caught.value) is CutOff
+    with pytest.raises(ReplyError) as caught:
+        value('{"scores": [1')
+    assert type(caught.value) is ReplyError
+
+
+def test_a_reply_that_stays_cut_off_is_counted_as_that() -> None:
+    cut = Reply('{"scores": [1', "length", usage=Usage(1, cost=0.5))
+    with pytest.raises(ReplyError) as caught:
+        asyncio.run(ask(Metered(ScriptedLLM([cut] * 3), price=FREE), ASK, lambda r: r.value))
+    assert caught.value.kind == "cut off"
+    assert caught.value.usage == cut.usage + cut.usage + cut.usage
 
 
 def test_a_reply_that_does_not_keep_to_the_schema_is_asked_for_twice_more() -> None:

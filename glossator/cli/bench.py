@@ -106,7 +106,7 @@ def truth_command(
         **{name: value for name, value in given.items() if value is not None},
     )
     limits = RunLimits(device=device, offline=offline, budget=budget, max_calls=max_calls)
-    store = session.open_store(there=False) if config.asks else None
+    store = session.open_store(to_write=True) if config.asks else None
     try:
         with shown_progress(session.quiet) as show:
             found = finish_or_drain(bench_truth(config, limits, store, tell=show))

@@ -89,8 +89,8 @@ RUN_OPTIONS = (
     RunOption(
         "llm",
         str,
-        "local, local:small, openai:MODEL, openai-responses:MODEL, anthropic:MODEL, hf:ID or "
-        "gguf:PATH.",
+        "local, local:small, openai:MODEL, openai-responses:MODEL, anthropic:MODEL, hf:ID, "
+        "gguf:PATH or package.module:name.",
         _HOW,
     ),
     RunOption("scorer_llm", str, "The same, for simulating and judging (default: as --llm).", _HOW),
@@ -128,7 +128,10 @@ RUN_OPTIONS = (
         _WORK,
     ),
     RunOption(
-        "max_calls", int, "Calls to language models, local ones too, it may make in all.", _WORK
+        "max_calls",
+        int,
+        "Calls to language models, local ones too, it may make in all; attempts that failed count.",
+        _WORK,
     ),
     RunOption(
         "concurrency",

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from glossator.cli.results import dollars
-from glossator.cli.text import shortened
+from glossator.cli.text import shortened, visible
+from glossator.progress import LONG
 
 if TYPE_CHECKING:
-    from glossator.progress import Progress
+    from glossator.progress import Progress, Trouble
     from glossator.types import Usage
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -53,6 +54,7 @@ class Pace:
             parts[-1] += f" (about {dollars(at_end)} at the end of this stage)"
         if progress.failed:
             parts.append(f"{progress.failed} failed")
+        parts += trouble_parts(progress.trouble)
         if progress.note:
             parts.append(shortened(progress.note, 80))
         return f"{progress.stage}: {', '.join(parts) or 'begins'}"
@@ -63,6 +65,20 @@ class Pace:
         if not spent or before is None or made <= 0 or progress.done >= progress.total:
             return None
         return spent + (spent - before) / made * (progress.total - progress.done)
+
+
+def trouble_parts(trouble: Trouble) -> list[str]:
+    """What is in the way of requests, in short; nothing if nothing is."""
+    parts = []
+    if trouble.failed:
+        parts.append(f"{trouble.failed:,} attempts without a reply")
+    if trouble.error:
+        parts.append(f"the last: {shortened(trouble.error, 100)}")
+    if trouble.pause >= 1:
+        parts.append(f"paused for {duration(trouble.pause)}")
+    elif trouble.waiting >= LONG:
+        parts.append(f"waiting for a reply for {duration(trouble.waiting)}")
+    return parts
 
 
 def used_parts(used: Usage) -> list[str]:
@@ -121,6 +137,9 @@ class PlainLines:
 
     def __call__(self, progress: Progress) -> None:
         """Takes note of `progress`."""
+        if progress.is_notice:
+            print(visible(progress.note), file=self._stream, flush=True)
+            return
         line, now = self._pace.line(progress), self._clock()
         when, stage, said = self._last
         ended = 0 < progress.total <= progress.done
@@ -152,6 +171,9 @@ def shown_progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
 
         def report(progress: Progress) -> None:
             nonlocal stage
+            if progress.is_notice:
+                bars.console.print(visible(progress.note))
+                return
             line = pace.line(progress)
             if stage not in ("", progress.stage):
                 bars.console.print(f"{stage}: done", style="dim")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from glossator.cli.text import shortened, visible
+from glossator.health import words_of
 from glossator.types import JSON
 
 if TYPE_CHECKING:
@@ -197,9 +198,11 @@ def print_failures(console: Console, failures: Sequence[Failure], most: int = 20
     for failure in failures[:most]:
         where = " ".join(filter(None, (str(failure.feature or ""), failure.stage, failure.part)))
         told = shortened(failure.message, 300)
-        console.print(f"  {visible(where)}: {failure.kind}: {told}", soft_wrap=True)
+        said = visible(f"{where}: {words_of(failure)}")
+        console.print(f"  {said}: {told}", soft_wrap=True)
     if len(failures) > most:
         console.print(f"  and {len(failures) - most} more; --json lists all")
+    console.print("The same command tries them again, and pays for nothing twice.")
 
 
 def failure_json(failure: Failure) -> dict[str, JSON]:

@@ -85,7 +85,7 @@ def _work(session: Session, stages: tuple[str, ...], flags: dict[str, Any]) -> i
     from glossator import pipeline
 
     asked = threading.Event()
-    store = session.open_store(there=False)
+    store = session.open_store(to_write=True)
     try:
         with shown_progress(session.quiet) as show:
             outcome = finish_or_drain(

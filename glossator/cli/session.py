@@ -46,20 +46,23 @@ class Session:
             raise TypeError("the command was not called through the app")
         return session
 
-    def open_store(self, *, there: bool = True) -> Store:
-        """The store.
+    def open_store(self, *, to_write: bool = False) -> Store:
+        """The store, which commands that only read need not be able to write to.
 
         Args:
-            there: refuse to make one where none is, so that a mistyped name leaves no file.
+            to_write: make one where none is. Otherwise that is refused, so that a mistyped name
+                leaves no file.
         """
-        from glossator.store import open_store
+        from glossator.store import open_as_may_be, open_store
 
-        if there and (file := sqlite_file(self.store_url)) and not file.exists():
+        if to_write:
+            return open_store(self.store_url)
+        if (file := sqlite_file(self.store_url)) and not file.exists():
             raise StoreError(
                 f"there is no store at {self.store_url}; `glossator run` makes one, "
                 "--store names another"
             )
-        return open_store(self.store_url)
+        return open_as_may_be(self.store_url)
 
     def read_store(self) -> Store | None:
         """The store, of which nothing is changed; None if there is none yet."""

@@ -12,7 +12,7 @@ from glossator.cli.feature import find_feature
 from glossator.cli.results import Result, dollars, failure_json, number, read_results
 from glossator.cli.session import Session
 from glossator.cli.text import visible
-from glossator.health import health_of
+from glossator.health import health_of, words_of
 from glossator.types import (
     Example,
     Explanation,
@@ -180,7 +180,7 @@ class _Page:
             self.line(line)
         for failure in failures:
             where = f"{failure.stage} {failure.part}".strip()
-            self.line(f"failed: {where}: {failure.kind}: {' '.join(failure.message.split())}")
+            self.line(f"failed: {where}: {words_of(failure)}: {' '.join(failure.message.split())}")
         self._print("Made by", "bold")
         facts = {
             "run": f"{run.id}, {run.status.value}, begun {run.started[:19]}Z",

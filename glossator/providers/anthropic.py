@@ -3,121 +3,50 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import anthropic
 
-from glossator.errors import ConfigError, Refused, Unsupported
-from glossator.llm import Can, Finish, Message, Reply, Request
+from glossator.errors import Refused, Unsupported
+from glossator.llm import Finish, Message, Reply, Request
 from glossator.providers.body import Body, reply_of
-from glossator.providers.exchange import exchange, http_client, key_in
-from glossator.providers.faults import Account
-from glossator.providers.prices import Price, find_price
-from glossator.providers.server import Server, look
+from glossator.providers.exchange import exchange
+from glossator.providers.prices import Price
+from glossator.providers.remote import Maker, Remote
 from glossator.providers.turns import call_of, refuse_what_it_cannot, schema_of, turns
 from glossator.providers.usage import count, usage_of
 from glossator.types import JSON, Usage
 
-KEY_VARIABLE = "ANTHROPIC_API_KEY"
-URL_VARIABLE = "ANTHROPIC_BASE_URL"
-HOME = "https://api.anthropic.com"
-NO_SCHEMA = re.compile(r"claude-(?:[0-3]|instant|(?:opus|sonnet)-4(?:-0|-2025\d{4})?$)")
-NO_TOOLS = re.compile(r"claude-(?:[0-2]|instant)")
 CACHED = {"type": "ephemeral"}
 """Marks the end of what is to be cached; a request may hold four marks, and ours hold three."""
 MOST_LISTED = 1000
 """Models that one page of the list may hold."""
+ANTHROPIC = Maker(
+    name="anthropic",
+    title="Anthropic",
+    home="https://api.anthropic.com",
+    key_variable="ANTHROPIC_API_KEY",
+    url_variable="ANTHROPIC_BASE_URL",
+    sdk=anthropic,
+    client=anthropic.AsyncAnthropic,
+    no_schema=re.compile(r"claude-(?:[0-3]|instant|(?:opus|sonnet)-4(?:-0|-2025\d{4})?$)"),
+    no_tools=re.compile(r"claude-(?:[0-2]|instant)"),
+    listing={"limit": MOST_LISTED},
+)
+"""It has schemas from Claude 4.1 on, and tools from Claude 3 on."""
 CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 
 
 @dataclass(frozen=True)
-class AnthropicLLM:
-    """A Claude model, through Anthropic's own SDK: no log probabilities, no temperature.
+class AnthropicLLM(Remote[anthropic.AsyncAnthropic]):
+    """A Claude model: no log probabilities, no temperature."""
 
-    Serves one event loop; `aclose` it at the end.
-    """
-
-    model: str
-    client: anthropic.AsyncAnthropic = field(repr=False, compare=False)
-    account: Account
-    price: Price | None = None
-    """None where it is unknown."""
-    timeout: float = 120.0
-    """Seconds for one request, from sending to the last byte."""
-    server: Server = field(default_factory=Server, compare=False)
-    """What `check` has found out."""
-
-    @classmethod
-    def connect(
-        cls,
-        model: str,
-        *,
-        base_url: str | None = None,
-        timeout: float = 120.0,
-        environ: Mapping[str, str] = os.environ,
-    ) -> Self:
-        """The model called `model`, with the key and, where not given, the URL from `environ`.
-
-        Raises:
-            ConfigError: if there is no key, and no other URL than Anthropic's own.
-        """
-        url = base_url or environ.get(URL_VARIABLE) or HOME
-        at_home = url.rstrip("/") == HOME
-        key = key_in(environ, KEY_VARIABLE)
-        if not key and at_home:
-            raise ConfigError(
-                f"anthropic:{model} needs a key: set {KEY_VARIABLE}, or use --llm local"
-            )
-        client = anthropic.AsyncAnthropic(
-            api_key=key or "none",
-            base_url=url,
-            max_retries=0,
-            timeout=timeout,
-            http_client=http_client(anthropic),
-        )
-        title = "Anthropic" if at_home else "the Anthropic-compatible server"
-        return cls(
-            model=model,
-            client=client,
-            account=Account(title, KEY_VARIABLE, model, url, key),
-            price=find_price("anthropic", model, None if at_home else url),
-            timeout=timeout,
-        )
-
-    @property
-    def name(self) -> str:
-        """`anthropic:MODEL`."""
-        return f"anthropic:{self.model}"
-
-    @property
-    def identity(self) -> str:
-        """Tells models of one name on several servers apart."""
-        return self.account.url
-
-    @property
-    def can(self) -> frozenset[Can]:
-        """Schemas from Claude 4.1 on, tools from Claude 3 on, and batches."""
-        found = set() if self.server.is_own else {Can.BATCH}
-        if NO_SCHEMA.match(self.model) is None:
-            found.add(Can.SCHEMA)
-        if NO_TOOLS.match(self.model) is None and not self.server.is_own:
-            found.add(Can.TOOLS)
-        return frozenset(found)
-
-    async def check(self) -> str:
-        """Asks the server for its models, once; gives a notice to show, or an empty string.
-
-        Raises:
-            ProviderRefused: if it does not accept the key.
-            ConfigError: if nobody answers, or what answers is no API.
-        """
-        listing = self.client.models.with_streaming_response.list(limit=MOST_LISTED)
-        return await look(anthropic, self.account, self.server, listing, self.timeout)
+    kind: ClassVar[str] = "anthropic"
+    maker: ClassVar[Maker] = ANTHROPIC
 
     async def reply(self, request: Request) -> Reply:
         """The answer to `request`; raises as `LLM` says, and retries nothing."""
@@ -130,10 +59,6 @@ class AnthropicLLM:
             self.timeout,
         )
         return read_reply(text, request, self, time.monotonic() - started)
-
-    async def aclose(self) -> None:
-        """Closes the connections."""
-        await self.client.close()
 
 
 def payload_of(request: Request, llm: AnthropicLLM) -> dict[str, Any]:
@@ -245,11 +170,8 @@ def read_reply(text: str, request: Request, llm: AnthropicLLM, seconds: float) -
                 raise body.no_reply("sent a text block without text", usage)
             said.append(block["text"])
         elif block.get("type") == "tool_use":
-            place = f"{number} {text}"
-            call = call_of(block.get("id"), block.get("name"), block.get("input"), place)
-            if call is None:
-                raise body.no_reply("sent a call of a tool without its parts", usage)
-            calls.append(call)
+            parts = block.get("id"), block.get("name"), block.get("input")
+            calls.append(call_of(body, number, usage, *parts))
     return reply_of(
         body,
         request,

@@ -6,18 +6,15 @@ results. So one whose id was lost is known for certain only once it has ended.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import quote
 
-import anthropic
 import httpx2
 
-from glossator.errors import ProviderError
 from glossator.llm import Reply, Request
 from glossator.providers.anthropic import AnthropicLLM, payload_of, read_reply
 from glossator.providers.desks import (
@@ -32,15 +29,18 @@ from glossator.providers.desks import (
     State,
     as_dict,
     as_number,
+    at_batch_price,
     custom_id,
+    get,
     given_up,
     no_batches,
     read_answer,
+    read_id,
+    read_page,
     token_in,
     told,
 )
 from glossator.providers.faults import Account, from_status
-from glossator.providers.prices import Discounted
 
 MOST = Limits(requests=100_000, bytes=240_000_000)
 """Anthropic takes 256 MB."""
@@ -69,8 +69,7 @@ class AnthropicDesk:
     @classmethod
     def of(cls, llm: AnthropicLLM) -> Self:
         """The batch API of the server that `llm` is at."""
-        price = None if llm.price is None else Discounted(llm.price)
-        return cls(replace(llm, price=price))
+        return cls(at_batch_price(llm))
 
     @property
     def account(self) -> Account:
@@ -94,26 +93,21 @@ class AnthropicDesk:
             {"custom_id": custom_id(token, number), "params": payload}
             for number, payload in enumerate(payloads)
         ]
-        with told(anthropic, self.account):
-            async with asyncio.timeout(TRANSFER):
-                answer = await self.llm.client.post(
-                    BATCHES,
-                    cast_to=httpx2.Response,
-                    body={"requests": requests},
-                    options={"timeout": TRANSFER},
-                )
-        found = read_answer(self.account, answer.text).get("id")
-        if not isinstance(found, str) or not found:
-            raise ProviderError(f"{self.account.title} named no id", maybe_billed=True)
-        return found
+        async with told(self.llm, TRANSFER):
+            answer = await self.llm.client.post(
+                BATCHES,
+                cast_to=httpx2.Response,
+                body={"requests": requests},
+                options={"timeout": TRANSFER},
+            )
+        return read_id(self.account, answer.text)
 
     async def find(self, slip: Slip, others: set[str]) -> Found:
         """Looks for the batch among those of its time and size, in the results of ended ones."""
         after, since, undecided = "", (slip.made - SKEW).astimezone(UTC), False
         while True:
-            page = await self._json(f"{BATCHES}?limit={PAGE}" + (after and f"&after_id={after}"))
-            data = page.get("data")
-            entries = [as_dict(e) for e in data] if isinstance(data, list) else []
+            page = await self._get(f"{BATCHES}?limit={PAGE}" + (after and f"&after_id={after}"))
+            entries, next_after = read_page(self.account, page)
             for entry in entries:
                 name = str(entry.get("id") or "")
                 if not name or name in others:
@@ -128,15 +122,14 @@ class AnthropicDesk:
                     return Found(name)
                 else:
                     others.add(name)
-            last = entries[-1] if entries else {}
-            next_after = str(last.get("id") or "")
-            if not page.get("has_more") or _created(last) < since or next_after in ("", after):
+            if next_after in ("", after) or _created(entries[-1]) < since:
                 return Found(undecided=undecided)
             after = next_after
 
     async def state(self, batch: str) -> State:
         """How far the batch is."""
-        entry = await self._json(f"{BATCHES}/{quote(batch, safe='')}")
+        found = await self._get(f"{BATCHES}/{quote(batch, safe='')}")
+        entry = read_answer(self.account, found)
         counts = as_dict(entry.get("request_counts"))
         done = sum(as_number(counts.get(kind)) for kind in COUNTED[1:])
         return State(entry.get("processing_status") == "ended", done)
@@ -147,7 +140,7 @@ class AnthropicDesk:
         They are fetched from where they are known to be: the address that a server names for them
         might be another's, and would be sent the key.
         """
-        return await self._get(f"{BATCHES}/{quote(batch, safe='')}/results", TRANSFER)
+        return await get(self.llm, f"{BATCHES}/{quote(batch, safe='')}/results", TRANSFER)
 
     def read(self, line: Mapping[str, Any], request: Request, seconds: float) -> Reply:
         """The reply in a line, or the error that is there in its place."""
@@ -166,17 +159,8 @@ class AnthropicDesk:
         """Closes the connections."""
         await self.llm.aclose()
 
-    async def _json(self, path: str) -> Mapping[str, Any]:
-        return read_answer(self.account, await self._get(path))
-
-    async def _get(self, path: str, seconds: float = 0.0) -> str:
-        limit = seconds or self.llm.timeout
-        with told(anthropic, self.account):
-            async with asyncio.timeout(limit):
-                answer = await self.llm.client.get(
-                    path, cast_to=httpx2.Response, options={"timeout": limit}
-                )
-        return answer.text
+    async def _get(self, path: str) -> str:
+        return await get(self.llm, path, self.llm.timeout)
 
 
 def _created(entry: Mapping[str, Any]) -> datetime:

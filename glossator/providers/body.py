@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from glossator.errors import ReplyError
+from glossator.errors import CutOff, ReplyError
 from glossator.llm import Finish, Reply, Request, ToolCall
 from glossator.providers.faults import Account, from_status
 from glossator.types import Usage
@@ -100,14 +100,18 @@ def reply_of(
 
     Raises:
         ReplyError: if it calls tools that it may not, or none though it must.
+        CutOff: if it calls none though it must, and the bound on its length was reached.
     """
     if calls and (not request.tools or request.tool_choice == "none"):
         raise body.wrong("it calls a tool, though none may be called", usage)
     if len({call.id for call in calls}) < len(calls):
         raise body.wrong("two of its calls have the same id", usage)
     if request.tools and request.tool_choice == "required" and not calls:
-        cut_off = f"; it was cut off at {request.max_tokens} tokens" if finish == "length" else ""
-        raise body.wrong(f"it calls no tool, though it must{cut_off}", usage)
+        wrong = "it calls no tool, though it must"
+        if finish == "length":
+            wrong += f"; it was cut off at {request.max_tokens} tokens"
+            raise CutOff(wrong, body.text, usage)
+        raise body.wrong(wrong, usage)
     said = storable(text)
     trimmed = cut(said, request)
     if calls:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import httpx2
 
 from glossator.errors import ConfigError, GlossatorError, ProviderError, ProviderRefused
 from glossator.llm import LLM, Can, Reply, Request
 from glossator.providers.faults import Account, detail, from_status, unreachable
+from glossator.providers.prices import Discounted
+from glossator.providers.remote import Remote
 from glossator.registry import Registry
 
 TRANSFER = 900.0
@@ -32,6 +34,8 @@ NONE_SUCH = (404, 405, 501)
 
 Payload = dict[str, Any]
 """What is sent for one request."""
+
+SomeRemote = TypeVar("SomeRemote", bound=Remote[Any])
 
 DESKS = Registry(
     "batch API",
@@ -216,11 +220,13 @@ def as_number(value: object) -> int:
     return max(0, int(value)) if good else 0  # type: ignore[call-overload]
 
 
-@contextmanager
-def told(sdk: ModuleType, account: Account) -> Iterator[None]:
-    """Turns what `sdk`, the package `openai` or `anthropic`, raises inside into errors of ours."""
+@asynccontextmanager
+async def told(llm: Remote[Any], seconds: float) -> AsyncIterator[None]:
+    """Turns what the SDK of `llm` raises inside into errors of ours, and what takes too long."""
+    sdk, account = llm.maker.sdk, llm.account
     try:
-        yield
+        async with asyncio.timeout(seconds):
+            yield
     # `from None`: what the SDK raises holds the request with its key, and what the server said.
     except sdk.APIStatusError as error:
         status, body = error.status_code, error.body
@@ -237,9 +243,42 @@ def told(sdk: ModuleType, account: Account) -> Iterator[None]:
         raise unreachable(account, timed_out=timed_out, connected=not early) from None
 
 
+async def get(llm: Remote[Any], path: str, seconds: float) -> str:
+    """What the API of `llm` has at `path`."""
+    async with told(llm, seconds):
+        answer = await llm.client.get(path, cast_to=httpx2.Response, options={"timeout": seconds})
+    text: str = answer.text
+    return text
+
+
+def at_batch_price(llm: SomeRemote) -> SomeRemote:
+    """`llm` at what its answers cost in batches."""
+    return replace(llm, price=None if llm.price is None else Discounted(llm.price))
+
+
 def no_batches(account: Account) -> ProviderRefused:
     """The error of a server that speaks the protocol, but has no batch API."""
     return ProviderRefused(f"{account.title} at {account.url} has no batch API; leave out --batch")
+
+
+def read_page(account: Account, text: str) -> tuple[list[Mapping[str, Any]], str]:
+    """The entries of a page that the API answered with, and the id behind which the next begins.
+
+    The id is empty if there is no next page. Raises what `read_answer` does.
+    """
+    page = read_answer(account, text)
+    data = page.get("data")
+    entries = [as_dict(e) for e in data] if isinstance(data, list) else []
+    last = entries[-1] if entries and page.get("has_more") else {}
+    return entries, str(last.get("id") or "")
+
+
+def read_id(account: Account, text: str) -> str:
+    """The id of what the API says that it has made; raises what `read_answer` does."""
+    found = read_answer(account, text).get("id")
+    if not isinstance(found, str) or not found:
+        raise ProviderError(f"{account.title} named no id", maybe_billed=True)
+    return found
 
 
 def read_answer(account: Account, text: str) -> Mapping[str, Any]:

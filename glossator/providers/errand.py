@@ -15,6 +15,7 @@ from glossator.ledger import Batch, Shelf
 from glossator.providers.desks import (
     Crowded,
     Desk,
+    Found,
     Missing,
     Payload,
     Slip,
@@ -157,7 +158,7 @@ class Errand:
             await asyncio.sleep(max(wait, retry_after))
         raise AssertionError("the waits have no end")
 
-    async def _find(self) -> Any:
+    async def _find(self) -> Found:
         others = await asyncio.to_thread(self.shelf.known, self.batch.account)
         slip = Slip(self.batch.token, self.batch.n, self.batch.made)
         return await self.desk.find(slip, others)
@@ -172,10 +173,7 @@ class Errand:
                 if time.monotonic() >= self._fresh_until:
                     return await self._gone()
             except ProviderError as error:
-                if not error.retryable:
-                    raise
-                self.say(str(error))
-                retry_after = error.retry_after or 0.0
+                retry_after = self._passing(error)
             else:
                 self.done, self.short = state.done, state.short
                 self.say("")
@@ -199,10 +197,7 @@ class Errand:
             except Missing:
                 return await self._gone()
             except ProviderError as error:
-                if not error.retryable:
-                    raise
-                self.say(str(error))
-                retry_after = error.retry_after or 0.0
+                retry_after = self._passing(error)
             else:
                 found = await asyncio.to_thread(read_lines, text, self.batch.token)
                 self.lines = {**found, **self.lines}
@@ -211,6 +206,13 @@ class Errand:
                     return End.FETCHED
             await asyncio.sleep(max(wait, retry_after))
         raise AssertionError("the waits have no end")
+
+    def _passing(self, error: ProviderError) -> float:
+        """Says what is in the way; gives the least seconds to wait, if waiting helps at all."""
+        if not error.retryable:
+            raise error
+        self.say(str(error))
+        return error.retry_after or 0.0
 
     async def _gone(self) -> End:
         """The end of a batch that the provider knows no more, or never knew from this key."""

@@ -39,7 +39,12 @@ FILTERED = re.compile(
     r"content_filter|content_policy|content management policy|invalid_prompt|flagged"
 )
 """How OpenAI, Azure and OpenRouter say that they do not let a prompt through."""
-LOOKS_SECRET = re.compile(r"\b(?:sk|key|pk|api|Bearer)[-_ ][A-Za-z0-9_*.\-]{8,}")
+LOOKS_SECRET = re.compile(
+    r"\b(?:(?:sk|pk)[-_][A-Za-z0-9_*.\-]{8,}"
+    r"|(?:sk|pk|key|api|Bearer)[-_ ](?=[A-Za-z_.\-]*[0-9*]|[A-Za-z_.\-]*?[A-Za-z]{24})"
+    r"[A-Za-z0-9_*.\-]{8,})"
+)
+"""A key begins as keys do; behind what may be a word, it has a digit, stars or no end."""
 
 
 @dataclass(frozen=True, slots=True)

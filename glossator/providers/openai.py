@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import openai
 
-from glossator.errors import ConfigError, Refused, Unsupported
+from glossator.errors import Refused, Unsupported
 from glossator.llm import Can, Finish, Message, Reply, Request, ToolCall
 from glossator.providers.answers import match_answers, read_top
 from glossator.providers.body import Body, reply_of
-from glossator.providers.exchange import MAX_BODY, exchange, http_client, key_in
-from glossator.providers.faults import Account, from_status
-from glossator.providers.prices import Price, find_price
-from glossator.providers.server import VLLM, Server, look
+from glossator.providers.exchange import MAX_BODY, exchange
+from glossator.providers.faults import from_status
+from glossator.providers.prices import Price
+from glossator.providers.remote import Maker, Remote
+from glossator.providers.server import VLLM
 from glossator.providers.slots import N_LISTED, read_slots
 from glossator.providers.turns import (
     call_of,
@@ -30,15 +30,21 @@ from glossator.providers.turns import (
 from glossator.providers.usage import count, usage_of
 from glossator.types import Usage
 
-KEY_VARIABLE = "OPENAI_API_KEY"
-URL_VARIABLE = "OPENAI_BASE_URL"
-HOME = "https://api.openai.com/v1"
-REASONING = re.compile(r"(?:openai/)?(?:o\d|gpt-[5-9])")
-"""Models that think before they answer: they refuse temperature, stop and log probabilities."""
-NO_SCHEMA = re.compile(
-    r"(?:openai/)?(?:gpt-3\.5|gpt-4(?:-|$)|gpt-4o-2024-05-13|o1-(?:mini|preview))"
+OPENAI = Maker(
+    name="openai",
+    title="OpenAI",
+    home="https://api.openai.com/v1",
+    key_variable="OPENAI_API_KEY",
+    url_variable="OPENAI_BASE_URL",
+    sdk=openai,
+    client=openai.AsyncOpenAI,
+    no_schema=re.compile(
+        r"(?:openai/)?(?:gpt-3\.5|gpt-4(?:-|$)|gpt-4o-2024-05-13|o1-(?:mini|preview))"
+    ),
+    no_tools=re.compile(r"(?:openai/)?(?:o1-(?:mini|preview)|chatgpt-)"),
+    reasoning=re.compile(r"(?:openai/)?(?:o\d|gpt-[5-9])"),
 )
-NO_TOOLS = re.compile(r"(?:openai/)?(?:o1-(?:mini|preview)|chatgpt-)")
+"""Its reasoning models refuse temperature, stop and log probabilities."""
 THINKING_TOKENS = 4096
 """What reasoning models may generate beyond the reply, billed as output."""
 MAX_STOPS = 4
@@ -49,55 +55,14 @@ NO_SEED = frozenset({"mistralai"})
 
 
 @dataclass(frozen=True)
-class OpenAILLM:
-    """A model that speaks the chat completions protocol, through OpenAI's own SDK.
+class OpenAILLM(Remote[openai.AsyncOpenAI]):
+    """A model that speaks the chat completions protocol."""
 
-    Serves one event loop; `aclose` it at the end.
-    """
+    kind: ClassVar[str] = "openai"
+    maker: ClassVar[Maker] = OPENAI
 
-    model: str
-    client: openai.AsyncOpenAI = field(repr=False, compare=False)
-    account: Account
-    price: Price | None = None
-    """None where it is unknown."""
-    timeout: float = 120.0
-    """Seconds for one request, from sending to the last byte."""
     top_logprobs: int = 20
     """How many of the likeliest first tokens to ask for."""
-    server: Server = field(default_factory=Server, compare=False)
-    """What `check` has found out."""
-
-    @classmethod
-    def connect(
-        cls,
-        model: str,
-        *,
-        base_url: str | None = None,
-        timeout: float = 120.0,
-        environ: Mapping[str, str] = os.environ,
-    ) -> Self:
-        """The model called `model`, with the key and, where not given, the URL from `environ`.
-
-        Raises:
-            ConfigError: if there is no key, and no other URL than OpenAI's own.
-        """
-        client, account = connected(f"openai:{model}", model, base_url, timeout, environ)
-        return cls(model, client, account, price_at(account), timeout)
-
-    @property
-    def name(self) -> str:
-        """`openai:MODEL`."""
-        return f"openai:{self.model}"
-
-    @property
-    def identity(self) -> str:
-        """Tells models of one name on several servers apart."""
-        return self.account.url
-
-    @property
-    def reasons(self) -> bool:
-        """Whether it thinks before it answers."""
-        return REASONING.match(self.model) is not None
 
     @property
     def overhead_tokens(self) -> int:
@@ -111,11 +76,7 @@ class OpenAILLM:
         What a server of another make can do shows in `check`; whether it gives log probabilities,
         in its first reply.
         """
-        found = set() if self.server.is_own else {Can.BATCH}
-        if NO_SCHEMA.match(self.model) is None:
-            found.add(Can.SCHEMA)
-        if NO_TOOLS.match(self.model) is None and not self.server.is_own:
-            found.add(Can.TOOLS)
+        found = set(super().can)
         if not self.reasons:
             found |= {Can.TOP_LOGPROBS, Can.SAMPLING}
             if self.server.owner not in NO_SEED:
@@ -123,16 +84,6 @@ class OpenAILLM:
             if self.server.owner == VLLM:
                 found.add(Can.PROMPT_LOGPROBS)
         return frozenset(found)
-
-    async def check(self) -> str:
-        """Asks the server for its models, once; gives a notice to show, or an empty string.
-
-        Raises:
-            ProviderRefused: if it does not accept the key.
-            ConfigError: if nobody answers, or what answers is no API.
-        """
-        listing = self.client.models.with_streaming_response.list()
-        return await look(openai, self.account, self.server, listing, self.timeout)
 
     async def reply(self, request: Request) -> Reply:
         """The answer to `request`; raises as `LLM` says, and retries nothing."""
@@ -150,43 +101,6 @@ class OpenAILLM:
             limit=SLOTS_BODY if request.slots else MAX_BODY,
         )
         return read_reply(text, request, self, time.monotonic() - started)
-
-    async def aclose(self) -> None:
-        """Closes the connections."""
-        await self.client.close()
-
-
-def connected(
-    name: str, model: str, base_url: str | None, timeout: float, environ: Mapping[str, str]
-) -> tuple[openai.AsyncOpenAI, Account]:
-    """The SDK's client for the server at `base_url`, or at what `environ` says, and its account.
-
-    Raises:
-        ConfigError: if there is no key, and no other URL than OpenAI's own.
-    """
-    url = base_url or environ.get(URL_VARIABLE) or HOME
-    at_home = url.rstrip("/") == HOME
-    key = key_in(environ, KEY_VARIABLE)
-    if not key and at_home:
-        raise ConfigError(
-            f"{name} needs a key: set {KEY_VARIABLE}, give --base-url for another server, or use "
-            "--llm local"
-        )
-    client = openai.AsyncOpenAI(
-        api_key=key or "none",
-        base_url=url,
-        max_retries=0,
-        timeout=timeout,
-        http_client=http_client(openai),
-    )
-    title = "OpenAI" if at_home else "the OpenAI-compatible server"
-    return client, Account(title, KEY_VARIABLE, model, url, key)
-
-
-def price_at(account: Account) -> Price | None:
-    """The price of a model where it is served."""
-    at_home = account.url.rstrip("/") == HOME
-    return find_price("openai", account.model, None if at_home else account.url)
 
 
 def payload_of(request: Request, llm: OpenAILLM) -> dict[str, Any]:
@@ -323,14 +237,11 @@ def _calls(body: Body, found: object, usage: Usage) -> tuple[ToolCall, ...]:
         raise body.no_reply("sent calls of tools in no list", usage)
     calls = []
     for number, entry in enumerate(found):
-        function = entry.get("function") if isinstance(entry, dict) else None
-        call = None
-        if isinstance(function, dict):
-            place = f"{number} {body.text}"
-            call = call_of(entry.get("id"), function.get("name"), function.get("arguments"), place)
-        if call is None:
-            raise body.no_reply("sent a call of a tool without its parts", usage)
-        calls.append(call)
+        fields = entry if isinstance(entry, dict) else {}
+        function = fields.get("function")
+        made = function if isinstance(function, dict) else {}
+        parts = fields.get("id"), made.get("name"), made.get("arguments")
+        calls.append(call_of(body, number, usage, *parts))
     return tuple(calls)
 
 
@@ -357,17 +268,24 @@ def _log_probabilities(
     return match_answers(request.answers, listed), ()
 
 
-def read_usage(found: object, price: Price | None, seconds: float) -> Usage:
-    """What a reply says it used."""
+def read_usage(
+    found: object,
+    price: Price | None,
+    seconds: float,
+    *,
+    read: str = "prompt",
+    written: str = "completion",
+) -> Usage:
+    """What a reply says it used; `read` and `written` are the protocol's words for the tokens."""
     fields = found if isinstance(found, dict) else {}
-    prompt, made = fields.get("prompt_tokens_details"), fields.get("completion_tokens_details")
+    prompt, made = fields.get(f"{read}_tokens_details"), fields.get(f"{written}_tokens_details")
     of_prompt = prompt if isinstance(prompt, dict) else {}
     of_reply = made if isinstance(made, dict) else {}
     return usage_of(
         price,
         seconds,
-        count(fields.get("prompt_tokens")),
-        count(fields.get("completion_tokens")),
+        count(fields.get(f"{read}_tokens")),
+        count(fields.get(f"{written}_tokens")),
         cache_read=of_prompt.get("cached_tokens"),
         cache_write=of_prompt.get("cache_write_tokens"),
         reasoning=of_reply.get("reasoning_tokens"),

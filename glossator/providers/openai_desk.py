@@ -5,18 +5,16 @@ A batch carries its token as metadata, so that one whose id was lost is found ag
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import quote
 
 import httpx2
-import openai
 
-from glossator.errors import GlossatorError, ProviderError
+from glossator.errors import GlossatorError
 from glossator.llm import Reply, Request
 from glossator.providers import openai_responses as responses
 from glossator.providers.desks import (
@@ -32,16 +30,19 @@ from glossator.providers.desks import (
     State,
     as_dict,
     as_number,
+    at_batch_price,
     custom_id,
+    get,
     given_up,
     no_batches,
     read_answer,
+    read_id,
+    read_page,
     told,
 )
 from glossator.providers.faults import Account, from_status
 from glossator.providers.openai import OpenAILLM, payload_of, read_reply
 from glossator.providers.openai_responses import OpenAIResponsesLLM
-from glossator.providers.prices import Discounted
 
 LABEL = "glossator"
 """The name of the token in a batch's metadata."""
@@ -64,8 +65,7 @@ class OpenAIDesk:
     @classmethod
     def of(cls, llm: OpenAILLM | OpenAIResponsesLLM) -> Self:
         """The batch API of the server that `llm` is at."""
-        price = None if llm.price is None else Discounted(llm.price)
-        return cls(replace(llm, price=price))
+        return cls(at_batch_price(llm))
 
     @property
     def endpoint(self) -> str:
@@ -105,51 +105,38 @@ class OpenAIDesk:
             for number, payload in enumerate(payloads)
         ]
         content = "\n".join(lines).encode()
-        with told(openai, self.account):
-            async with asyncio.timeout(TRANSFER):
-                raw = await self.llm.client.files.with_raw_response.create(
-                    file=(f"{token}.jsonl", content, "application/jsonl"),
-                    purpose="batch",
-                    timeout=TRANSFER,
-                )
-        file = self._id(raw.text)
+        async with told(self.llm, TRANSFER):
+            raw = await self.llm.client.files.with_raw_response.create(
+                file=(f"{token}.jsonl", content, "application/jsonl"),
+                purpose="batch",
+                timeout=TRANSFER,
+            )
         asked = {
-            "input_file_id": file,
+            "input_file_id": read_id(self.account, raw.text),
             "endpoint": self.endpoint,
             "completion_window": "24h",
             "metadata": {LABEL: token},
         }
-        with told(openai, self.account):
-            async with asyncio.timeout(self.llm.timeout):
-                answer = await self.llm.client.post("/batches", cast_to=httpx2.Response, body=asked)
-        return self._id(answer.text)
-
-    def _id(self, text: str) -> str:
-        found = read_answer(self.account, text).get("id")
-        if not isinstance(found, str) or not found:
-            raise ProviderError(f"{self.account.title} named no id", maybe_billed=True)
-        return found
+        async with told(self.llm, self.llm.timeout):
+            answer = await self.llm.client.post("/batches", cast_to=httpx2.Response, body=asked)
+        return read_id(self.account, answer.text)
 
     async def find(self, slip: Slip, others: set[str]) -> Found:
         """Looks for the batch that carries the token, the newest first."""
         after, since = "", (slip.made - SKEW).astimezone(UTC)
         while True:
-            page = await self._json(f"/batches?limit={PAGE}" + (after and f"&after={after}"))
-            data = page.get("data")
-            entries = [as_dict(e) for e in data] if isinstance(data, list) else []
+            page = await self._get(f"/batches?limit={PAGE}" + (after and f"&after={after}"))
+            entries, next_after = read_page(self.account, page)
             for entry in entries:
                 if as_dict(entry.get("metadata")).get(LABEL) == slip.token:
                     return Found(str(entry.get("id") or ""))
-            last = entries[-1] if entries else {}
-            older = datetime.fromtimestamp(as_number(last.get("created_at")), UTC) < since
-            next_after = str(last.get("id") or "")
-            if not page.get("has_more") or older or next_after in ("", after):
+            if next_after in ("", after) or _created(entries[-1]) < since:
                 return Found()
             after = next_after
 
     async def state(self, batch: str) -> State:
         """How far the batch is; a failed one was turned away when its file was read."""
-        entry = await self._json(f"/batches/{quote(batch, safe='')}")
+        entry = await self._entry(batch)
         status = entry.get("status")
         counts = as_dict(entry.get("request_counts"))
         done = as_number(counts.get("completed")) + as_number(counts.get("failed"))
@@ -173,10 +160,10 @@ class OpenAIDesk:
 
     async def results(self, batch: str) -> str:
         """The file of replies and the file of errors, one after the other."""
-        entry = await self._json(f"/batches/{quote(batch, safe='')}")
+        entry = await self._entry(batch)
         files = [entry.get("output_file_id"), entry.get("error_file_id")]
         texts = [
-            await self._get(f"/files/{quote(str(file), safe='')}/content", TRANSFER)
+            await get(self.llm, f"/files/{quote(str(file), safe='')}/content", TRANSFER)
             for file in files
             if file
         ]
@@ -202,14 +189,12 @@ class OpenAIDesk:
         """Closes the connections."""
         await self.llm.aclose()
 
-    async def _json(self, path: str) -> Mapping[str, Any]:
-        return read_answer(self.account, await self._get(path))
+    async def _entry(self, batch: str) -> Mapping[str, Any]:
+        return read_answer(self.account, await self._get(f"/batches/{quote(batch, safe='')}"))
 
-    async def _get(self, path: str, seconds: float = 0.0) -> str:
-        limit = seconds or self.llm.timeout
-        with told(openai, self.account):
-            async with asyncio.timeout(limit):
-                answer = await self.llm.client.get(
-                    path, cast_to=httpx2.Response, options={"timeout": limit}
-                )
-        return answer.text
+    async def _get(self, path: str) -> str:
+        return await get(self.llm, path, self.llm.timeout)
+
+
+def _created(entry: Mapping[str, Any]) -> datetime:
+    return datetime.fromtimestamp(as_number(entry.get("created_at")), UTC)

@@ -5,11 +5,10 @@ Nothing is stored at the provider: each request holds the whole conversation.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import openai
 
@@ -17,20 +16,11 @@ from glossator.errors import Refused, Unsupported
 from glossator.llm import Can, Finish, Message, Reply, Request
 from glossator.providers.body import Body, reply_of
 from glossator.providers.exchange import exchange
-from glossator.providers.faults import Account, from_status
-from glossator.providers.openai import (
-    NO_SCHEMA,
-    NO_TOOLS,
-    REASONING,
-    THINKING_TOKENS,
-    connected,
-    price_at,
-    strictly,
-)
-from glossator.providers.prices import Price
-from glossator.providers.server import LLAMA_CPP, Server, look
+from glossator.providers.faults import from_status
+from glossator.providers.openai import OPENAI, THINKING_TOKENS, read_usage, strictly
+from glossator.providers.remote import Maker, Remote
+from glossator.providers.server import LLAMA_CPP
 from glossator.providers.turns import call_of, refuse_what_it_cannot, schema_of, turns
-from glossator.providers.usage import count, usage_of
 from glossator.types import Usage
 
 LEAST_TOKENS = 16
@@ -38,53 +28,11 @@ LEAST_TOKENS = 16
 
 
 @dataclass(frozen=True)
-class OpenAIResponsesLLM:
-    """A model that speaks the Responses protocol, through OpenAI's own SDK.
+class OpenAIResponsesLLM(Remote[openai.AsyncOpenAI]):
+    """A model that speaks the Responses protocol."""
 
-    Serves one event loop; `aclose` it at the end.
-    """
-
-    model: str
-    client: openai.AsyncOpenAI = field(repr=False, compare=False)
-    account: Account
-    price: Price | None = None
-    """None where it is unknown."""
-    timeout: float = 120.0
-    """Seconds for one request, from sending to the last byte."""
-    server: Server = field(default_factory=Server, compare=False)
-    """What `check` has found out."""
-
-    @classmethod
-    def connect(
-        cls,
-        model: str,
-        *,
-        base_url: str | None = None,
-        timeout: float = 120.0,
-        environ: Mapping[str, str] = os.environ,
-    ) -> Self:
-        """The model called `model`, with the key and, where not given, the URL from `environ`.
-
-        Raises:
-            ConfigError: if there is no key, and no other URL than OpenAI's own.
-        """
-        client, account = connected(f"openai-responses:{model}", model, base_url, timeout, environ)
-        return cls(model, client, account, price_at(account), timeout)
-
-    @property
-    def name(self) -> str:
-        """`openai-responses:MODEL`."""
-        return f"openai-responses:{self.model}"
-
-    @property
-    def identity(self) -> str:
-        """Tells models of one name on several servers apart."""
-        return self.account.url
-
-    @property
-    def reasons(self) -> bool:
-        """Whether it thinks before it answers."""
-        return REASONING.match(self.model) is not None
+    kind: ClassVar[str] = "openai-responses"
+    maker: ClassVar[Maker] = OPENAI
 
     @property
     def overhead_tokens(self) -> int:
@@ -94,24 +42,7 @@ class OpenAIResponsesLLM:
     @property
     def can(self) -> frozenset[Can]:
         """Schemas, tools and batches, and unless it reasons, sampling."""
-        found = set() if self.reasons else {Can.SAMPLING}
-        if not self.server.is_own:
-            found.add(Can.BATCH)
-        if NO_SCHEMA.match(self.model) is None:
-            found.add(Can.SCHEMA)
-        if NO_TOOLS.match(self.model) is None and not self.server.is_own:
-            found.add(Can.TOOLS)
-        return frozenset(found)
-
-    async def check(self) -> str:
-        """Asks the server for its models, once; gives a notice to show, or an empty string.
-
-        Raises:
-            ProviderRefused: if it does not accept the key.
-            ConfigError: if nobody answers, or what answers is no API.
-        """
-        listing = self.client.models.with_streaming_response.list()
-        return await look(openai, self.account, self.server, listing, self.timeout)
+        return super().can | (set() if self.reasons else {Can.SAMPLING})
 
     async def reply(self, request: Request) -> Reply:
         """The answer to `request`; raises as `LLM` says, and retries nothing."""
@@ -131,10 +62,6 @@ class OpenAIResponsesLLM:
             self.timeout,
         )
         return read_reply(text, request, self, time.monotonic() - started)
-
-    async def aclose(self) -> None:
-        """Closes the connections."""
-        await self.client.close()
 
 
 def payload_of(request: Request, llm: OpenAIResponsesLLM) -> dict[str, Any]:
@@ -212,7 +139,7 @@ def read_reply(text: str, request: Request, llm: OpenAIResponsesLLM, seconds: fl
     """
     account = llm.account
     body = Body.of(account, text)
-    usage = read_usage(body.data.get("usage"), llm.price, seconds)
+    usage = read_usage(body.data.get("usage"), llm.price, seconds, read="input", written="output")
     status, output = body.data.get("status"), body.data.get("output")
     if status == "failed":
         raise from_status(account, 500, body.data)
@@ -228,11 +155,8 @@ def read_reply(text: str, request: Request, llm: OpenAIResponsesLLM, seconds: fl
         if item.get("type") == "message":
             said += _texts(body, item, llm, usage)
         elif item.get("type") == "function_call":
-            place = f"{number} {text}"
-            call = call_of(item.get("call_id"), item.get("name"), item.get("arguments"), place)
-            if call is None:
-                raise body.no_reply("sent a call of a tool without its parts", usage)
-            calls.append(call)
+            parts = item.get("call_id"), item.get("name"), item.get("arguments")
+            calls.append(call_of(body, number, usage, *parts))
     finish = _finish(status, reason)
     if llm.server.owner == LLAMA_CPP and usage.completion_tokens >= _bound(request, llm):
         finish = "length"  # It says `completed` all the same.
@@ -262,20 +186,3 @@ def _finish(status: object, reason: object) -> Finish:
     if status == "completed":
         return "stop"
     return "length" if reason == "max_output_tokens" else "other"
-
-
-def read_usage(found: object, price: Price | None, seconds: float) -> Usage:
-    """What a reply says it used."""
-    fields = found if isinstance(found, dict) else {}
-    prompt, made = fields.get("input_tokens_details"), fields.get("output_tokens_details")
-    of_prompt = prompt if isinstance(prompt, dict) else {}
-    of_reply = made if isinstance(made, dict) else {}
-    return usage_of(
-        price,
-        seconds,
-        count(fields.get("input_tokens")),
-        count(fields.get("output_tokens")),
-        cache_read=of_prompt.get("cached_tokens"),
-        cache_write=of_prompt.get("cache_write_tokens"),
-        reasoning=of_reply.get("reasoning_tokens"),
-    )

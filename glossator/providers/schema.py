@@ -19,7 +19,7 @@ from jsonschema.exceptions import SchemaError, ValidationError, best_match
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from glossator.errors import ConfigError, ReplyError
+from glossator.errors import ConfigError, CutOff, ReplyError
 from glossator.llm import Reply, Request
 from glossator.types import JSON
 
@@ -36,6 +36,7 @@ def with_value(reply: Reply, request: Request) -> Reply:
 
     Raises:
         ReplyError: if the text is not JSON of that schema.
+        CutOff: if it is not, and the bound on its length was reached.
         ConfigError: if the schema is none.
     """
     if not request.schema or reply.calls:
@@ -50,6 +51,7 @@ def with_value(reply: Reply, request: Request) -> Reply:
         return replace(reply, value=value)
     if reply.finish == "length":
         wrong = f"it was cut off at {request.max_tokens} tokens, so be shorter; {wrong}"
+        raise CutOff(wrong, reply.text, reply.usage)
     raise ReplyError(wrong, reply.text, reply.usage)
 
 

@@ -50,6 +50,8 @@ async def look(
     server: Server,
     listing: AbstractAsyncContextManager[Any],
     bound: float,
+    *,
+    at_home: bool = False,
 ) -> str:
     """Asks for the list of models, once; gives a notice to show, or an empty string.
 
@@ -59,6 +61,7 @@ async def look(
         server: Told who answers.
         listing: The request for the list.
         bound: Seconds that any call may take.
+        at_home: Whether that is the provider's own address, which cannot be a wrong one.
 
     Raises:
         ProviderRefused: if the key is not accepted.
@@ -82,6 +85,8 @@ async def look(
             f"nothing answers at {where}: start the server, check --base-url {url} and the "
             "network, or use --llm local"
         ) from None
+    if at_home and text.lstrip()[:1] == "<":
+        return f"{title} at {url} answers with a web page for now; it is asked all the same"
     if text.lstrip()[:1] == "<":
         raise ConfigError(
             f"{url} answers with a web page, not as an API: give --base-url the address of the "

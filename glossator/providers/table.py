@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import ipaddress
 import os
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ LLMS = Registry(
 )
 SPELLINGS = (
     *("local", "local:small", "openai:MODEL", "openai-responses:MODEL", "anthropic:MODEL"),
-    *("hf:ID", "gguf:PATH"),
+    *("hf:ID", "gguf:PATH", "package.module:name"),
 )
 REMOTE = ("openai", "openai-responses", "anthropic")
 LOCAL = ("local", "hf", "gguf")
@@ -44,8 +45,8 @@ def make_llm(
     """The language model that people call `spec`.
 
     Args:
-        spec: One of `SPELLINGS`, or a dotted path `package.module:name` to a class without
-            arguments, an object or a function that `as_llm` takes.
+        spec: One of `SPELLINGS`. The last is of a class without arguments, an object or a function
+            that `as_llm` takes; a module that is in no package will do.
         base_url: Where a server of the same protocol is, for the kinds in `REMOTE`.
         offline: Whether the network is out of bounds; servers on this machine are not.
         device: Where local models run.
@@ -79,11 +80,13 @@ def check_spec(spec: str) -> tuple[str, str]:
     """The kind and the rest of `spec`, if it has the form of a language model's name.
 
     Raises:
-        NotRegistered: if there is no such kind, and it is no dotted path.
+        NotRegistered: if there is no such kind, and no module of that name.
         ConfigError: if it names no model.
     """
     kind, colon, rest = spec.strip().partition(":")
     if colon and "." in kind:
+        return kind, rest
+    if kind not in LLMS.paths and rest.isidentifier() and _is_module(kind):
         return kind, rest
     if kind not in LLMS.paths:
         known = nearest(spec, list(SPELLINGS))
@@ -97,6 +100,14 @@ def check_spec(spec: str) -> tuple[str, str]:
 
 def _example(kind: str) -> str:
     return next(s for s in SPELLINGS if s.startswith(f"{kind}:"))
+
+
+def _is_module(name: str) -> bool:
+    """Whether there is a module `name`, which is not imported."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ValueError:  # One that runs as a script.
+        return False
 
 
 def _imported(module: str, name: str) -> LLM:

@@ -21,7 +21,10 @@ from glossator.assets import ASSETS
 from glossator.assets.cache import converted_folder
 from glossator.assets.quiet import quiet
 from glossator.llm import Request
+from glossator.providers.prompts import Prompts
 
+UNBOUNDED = 1 << 30
+"""Tokens that a prompt may have: how long one is, is to be found out."""
 PER_MESSAGE = 4
 """Tokens that chat formats put around a message."""
 _PIECES = re.compile(r" ?([^\W\d_]+)|\d{1,3}|\s+|([^\w\s]+|_+)")
@@ -47,15 +50,15 @@ def reckoned(text: str) -> int:
 class TokenCount:
     """Counts tokens as one language model does, or about so."""
 
-    tokenizer: Any = None
-    """With a chat template; None reckons."""
+    prompts: Prompts | None = None
+    """Of a tokenizer with a chat template; None reckons."""
     text: Callable[[str], int] = field(default=reckoned, repr=False)
     """How many tokens a text is."""
 
     @property
     def exact(self) -> bool:
         """Whether a tokenizer counts."""
-        return self.tokenizer is not None
+        return self.prompts is not None
 
     @classmethod
     def of(cls, spec: str) -> TokenCount:
@@ -63,28 +66,21 @@ class TokenCount:
         tokenizer = _tokenizer(spec)
         if tokenizer is None or not tokenizer.chat_template:
             return cls()
-        known: dict[str, int] = {}
-
-        def count(text: str) -> int:
-            if text not in known:
-                known[text] = len(tokenizer(text, add_special_tokens=False)["input_ids"])
-            return known[text]
-
-        return cls(tokenizer, count)
+        prompts = Prompts(spec, tokenizer, UNBOUNDED)
+        return cls(prompts, lru_cache(maxsize=None)(lambda text: len(prompts.encode(text))))
 
     def prompt(self, request: Request) -> int:
-        """Tokens of the prompt of `request`, what a model is to go on from included."""
-        if self.tokenizer is None:
+        """Tokens of the prompt of `request`, what a model is to go on from included.
+
+        Raises:
+            ReplyError: as a model with that tokenizer would.
+        """
+        if self.prompts is None:
             texts = [m.content for m in request.messages]
             texts += [call.arguments for m in request.messages for call in m.calls]
             n = sum(map(self.text, texts)) + PER_MESSAGE * (len(request.messages) + 1)
             return n + self.text(request.prefill)
-        messages = [{"role": m.role, "content": m.content} for m in request.messages]
-        whole = self.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=False
-        )
-        ids = self.tokenizer(f"{whole}{request.prefill}", add_special_tokens=False)["input_ids"]
-        return len(ids)
+        return len(self.prompts.of(request).ids)
 
     def beside(self, request: Request) -> int:
         """Tokens of what is sent beside the prompt: a schema and tools. Some providers count it."""

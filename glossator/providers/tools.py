@@ -11,7 +11,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from glossator.errors import ConfigError, ReplyError
+from glossator.errors import ConfigError, CutOff, ReplyError
 from glossator.llm import Message, Reply, Request, Tool, ToolCall
 from glossator.providers.schema import read_json, with_value
 
@@ -55,38 +55,41 @@ def read_calls(reply: Reply, request: Request) -> Reply:
 
     Raises:
         ReplyError: if it does neither in the form asked for; says what is wrong.
+        CutOff: if it does not, and the bound on its length was reached.
     """
     if request.tool_choice == "none":
         return with_value(reply, request)
     try:
         value = read_json(reply.text, "{")
     except ValueError as error:
-        cut_off = "it was cut off; " if reply.finish == "length" else ""
-        raise ReplyError(f"{cut_off}{error}", reply.text, reply.usage) from None
+        raise _wrong(str(error), reply) from None
     chosen = value.get(NEXT) if isinstance(value, dict) else None
     if not isinstance(chosen, dict):
-        raise ReplyError(f"it has no object under {NEXT!r}", reply.text, reply.usage)
+        raise _wrong(f"it has no object under {NEXT!r}", reply)
     known = sorted(tool.name for tool in request.tools)
     if "tool" in chosen:
         name, arguments = chosen["tool"], chosen.get("arguments", {})
         if name not in known:
-            raise ReplyError(
-                f"there is no tool {name!r:.80}; there are: {', '.join(known)}",
-                reply.text,
-                reply.usage,
-            )
+            raise _wrong(f"there is no tool {name!r:.80}; there are: {', '.join(known)}", reply)
         if not isinstance(arguments, dict):
-            raise ReplyError("`arguments` is no object", reply.text, reply.usage)
+            raise _wrong("`arguments` is no object", reply)
         written = json.dumps(arguments, ensure_ascii=False)
         call = ToolCall(_call_id(request, str(name), written), str(name), written)
         return replace(reply, text="", finish="tool_calls", calls=(call,))
     said = chosen.get("reply")
     if request.tool_choice == "required":
-        raise ReplyError("it calls no tool, though it must", reply.text, reply.usage)
+        raise _wrong("it calls no tool, though it must", reply)
     if said is None:
-        raise ReplyError(f"{NEXT!r} has neither `tool` nor `reply`", reply.text, reply.usage)
+        raise _wrong(f"{NEXT!r} has neither `tool` nor `reply`", reply)
     text = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
     return with_value(replace(reply, text=text), request)
+
+
+def _wrong(what: str, reply: Reply) -> ReplyError:
+    """The error that says so of `reply`."""
+    if reply.finish == "length":
+        return CutOff(f"it was cut off; {what}", reply.text, reply.usage)
+    return ReplyError(what, reply.text, reply.usage)
 
 
 def _call_id(request: Request, name: str, arguments: str) -> str:

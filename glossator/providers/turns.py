@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
 from glossator.errors import Unsupported
 from glossator.llm import LLM, Can, Message, Request, Tool, ToolCall
-from glossator.providers.body import storable
+from glossator.providers.body import Body, storable
 from glossator.providers.schema import validator
+from glossator.types import Usage
 
 
 def turns(request: Request) -> list[Message]:
@@ -80,22 +82,30 @@ def _kinds(part: Mapping[str, Any]) -> Sequence[Any]:
     return kind if isinstance(kind, list) else [kind]
 
 
-def call_of(id_: object, name: object, arguments: object, place: str) -> ToolCall | None:
-    """A call of a tool as a reply has it, or None if it is of another shape.
+def call_of(
+    body: Body, number: int, usage: Usage, id_: object, name: object, arguments: object
+) -> ToolCall:
+    """A call of a tool as a reply has it, in `body`, of whose parts it is the one at `number`.
 
-    Arguments are passed on as they are, be they JSON or not. A call without an id gets one, made
-    from `place`, which tells such calls apart.
+    Arguments are passed on as they are, be they JSON or not. A call without an id gets one, which
+    tells such calls apart.
+
+    Raises:
+        ReplyError: if it is of another shape; with the reply's `usage`.
     """
-    if not isinstance(name, str) or not name:
-        return None
     if isinstance(arguments, dict):
-        try:
+        with suppress(RecursionError):
             arguments = json.dumps(arguments, ensure_ascii=False)
-        except RecursionError:
-            return None
     if arguments is None or arguments == "":
         arguments = "{}"
-    if not isinstance(arguments, str) or not isinstance(id_, str | None):
-        return None
-    id_ = id_ or f"call_{hashlib.sha256(place.encode('utf-8', 'replace')).hexdigest()[:24]}"
+    if not (
+        isinstance(id_, str | None)
+        and isinstance(name, str)
+        and name
+        and isinstance(arguments, str)
+    ):
+        raise body.no_reply("sent a call of a tool without its parts", usage)
+    if not id_:
+        place = f"{number} {body.text}".encode("utf-8", "replace")
+        id_ = f"call_{hashlib.sha256(place).hexdigest()[:24]}"
     return ToolCall(storable(id_), storable(name), storable(arguments))
