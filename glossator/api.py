@@ -105,6 +105,7 @@ async def score(
     n_shuffled: int = 5,
     seed: int = 0,
     precision: float = 0.0,
+    per_call: int = 0,
     offline: bool = False,
     live: Live | None = None,
 ) -> list[Score]:
@@ -121,6 +122,8 @@ async def score(
         n_shuffled: wrong explanations scored for the null.
         seed: of the sample of windows and the intervals.
         precision: half of the interval's width at which no more windows are read; 0 reads all.
+        per_call: windows that a language model judges in one request; 0 means ten, and one where
+            the model runs in this process.
         offline: never try the network.
         live: for scorers that make experiments, from `live_on` or `live_function`.
 
@@ -151,7 +154,7 @@ async def score(
                 wrong,
                 simulator=simulator,
                 llm=model,
-                settings=Settings(n_scored, seed=seed, precision=precision),
+                settings=Settings(n_scored, seed=seed, precision=precision, per_call=per_call),
                 embedder=bundled(offline),
                 live=live,
             )

@@ -41,7 +41,7 @@ class Can(StrEnum):
     ANSWERS = "answers"
     """Exact log probabilities of given answers, without generating (`Request.answers`)."""
     TOP_LOGPROBS = "top_logprobs"
-    """Log probabilities of the likeliest first tokens: `answers` of one token each."""
+    """Log probabilities of a reply's likeliest tokens: `answers` of one token each."""
     PROMPT_LOGPROBS = "prompt_logprobs"
     """Distribution over given answers at marked places of the prompt (`Request.slots`)."""
     SCHEMA = "schema"
@@ -108,6 +108,9 @@ class Request:
     slots: tuple[str, ...] = ()
     """Texts of the last user message, in order, behind each of which the distribution over
     `answers` is wanted; needs `PROMPT_LOGPROBS`."""
+    lines: int = 0
+    """How many numbered lines the reply is to have, each with one of the answers; where there are
+    `answers`, their log probabilities are wanted on each line."""
     sample: int = 0
     """Distinguishes repeated votes on the same prompt."""
     tools: tuple[Tool, ...] = ()
@@ -129,6 +132,8 @@ class Request:
             "slots": self.slots,
             "sample": self.sample,
         }
+        if self.lines:
+            plain["lines"] = self.lines
         if self.tools or self.tool_choice != "auto":
             plain["tools"] = [(t.name, t.description, t.schema) for t in self.tools]
             plain["tool_choice"] = self.tool_choice
@@ -155,7 +160,8 @@ class Reply:
     """Shape (n_answers,): natural-log probability of each of `Request.answers`; -inf where the
     provider did not list it. Empty if none were asked for."""
     slots: tuple[tuple[float, ...], ...] = ()
-    """Shape (n_slots, n_answers): the same behind each of `Request.slots`."""
+    """Shape (n_slots, n_answers): the same behind each of `Request.slots`, or on each of its
+    `lines`; empty for a line that is not there."""
     usage: Usage = Usage(calls=1, cost=None)
     model: str = ""
     """What the provider says it ran, with its version."""

@@ -175,7 +175,12 @@ def scorer_for(
         wrong,
         simulator=config.simulator,
         llm=llm,
-        settings=Settings(config.n_scored, seed=config.seed, precision=config.precision),
+        settings=Settings(
+            config.n_scored,
+            seed=config.seed,
+            precision=config.precision,
+            per_call=config.per_call,
+        ),
         embedder=embedder,
         live=live,
     )

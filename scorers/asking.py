@@ -12,8 +12,21 @@ from glossator.scorers.together import together
 from glossator.types import Example, Explanation, Prediction, Usage
 
 _Unit = TypeVar("_Unit")
-Rate = Callable[[Explanation, _Unit], Coroutine[Any, Any, tuple[Prediction, Usage]]]
-"""The rating of one window under an explanation, and what it used."""
+Rated = tuple[Prediction, Usage]
+"""The rating of one window, and what it used."""
+Rate = Callable[[Explanation, Sequence[_Unit]], Coroutine[Any, Any, Sequence[Rated]]]
+"""The ratings of windows under an explanation, in their order."""
+
+
+def one_by_one(
+    rate: Callable[[Explanation, _Unit], Coroutine[Any, Any, Rated]],
+) -> Rate[_Unit]:
+    """Ratings of windows that are asked about each by itself, all at once."""
+
+    async def each(explanation: Explanation, units: Sequence[_Unit]) -> Sequence[Rated]:
+        return await together(rate(explanation, unit) for unit in units)
+
+    return each
 
 
 @dataclass(frozen=True)
@@ -37,7 +50,7 @@ async def ratings(
     Raises:
         ProviderError, BudgetSpent, Unsupported: as the language model does.
     """
-    found = await together(rate(explanation, unit) for unit in units)
+    found = await rate(explanation, units)
     return [p for p, _ in found], sum((u for _, u in found), Usage())
 
 

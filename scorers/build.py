@@ -11,10 +11,13 @@ from glossator.llm import LLM, Can
 from glossator.registry import assemble
 from glossator.scorers.judge import AskingJudge, Judge, SimulatedJudge
 from glossator.scorers.nulls import Wrong
+from glossator.scorers.panel import PanelJudge
 from glossator.scorers.table import SCORERS, SIMULATORS, Scorer, Simulator
 from glossator.types import Explanation
 
 AUTO = "auto"
+PER_CALL = 10
+"""Windows in one request to a model behind an API."""
 ASKS_NOBODY = frozenset({"embedding", "lexical", "symbolic"})
 
 
@@ -30,6 +33,8 @@ class Settings:
     """Hard silent windows that `detection` asks about beside the scored ones."""
     precision: float = 0.0
     """Half of the interval's width at which a scorer stops before `n_scored`; 0 never stops it."""
+    per_call: int = 0
+    """Windows that a judge is asked about in one request; 0 leaves it to `windows_a_call`."""
 
 
 def calibration_windows(n_scored: int) -> int:
@@ -81,11 +86,21 @@ def build_simulator(
     return built
 
 
+def windows_a_call(per_call: int, llm: LLM) -> int:
+    """How many windows a request to `llm` holds; one where `per_call` is 0 and it is in process.
+
+    Of such a model every request costs what its tokens cost, and what they begin with is shared.
+    """
+    return per_call or (1 if Can.ANSWERS in llm.can else PER_CALL)
+
+
 def build_judge(
     simulator: str,
     explanation: Explanation,
     llm: LLM | None,
     embedder: Embedder | None = None,
+    per_call: int = 0,
+    seed: int = 0,
 ) -> Judge:
     """Who judges windows: the language model if there is one, else the simulator's maximum.
 
@@ -96,7 +111,8 @@ def build_judge(
     if chosen == "symbolic" or simulator in ASKS_NOBODY or llm is None:
         chosen = chosen if chosen in ASKS_NOBODY else "lexical"
         return SimulatedJudge(build_simulator(chosen, llm, embedder=embedder), chosen)
-    return AskingJudge(llm)
+    at_a_time = windows_a_call(per_call, llm)
+    return AskingJudge(llm) if at_a_time == 1 else PanelJudge(llm, at_a_time, seed=seed)
 
 
 def wants_llm(name: str) -> bool:
@@ -160,7 +176,9 @@ def build_scorer(
     if "simulator" in wanted:
         available["simulator"] = build_simulator(chosen, llm, others, embedder)
     if "judge" in wanted:
-        available["judge"] = build_judge(simulator, explanation, llm, embedder)
+        available["judge"] = build_judge(
+            simulator, explanation, llm, embedder, settings.per_call, settings.seed
+        )
     if "llm" in wanted:
         if llm is None:
             raise ConfigError(f"the scorer {name} needs a language model: name one with --llm")

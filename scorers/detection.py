@@ -9,12 +9,12 @@ from typing import ClassVar
 import numpy as np
 
 from glossator.embedder import Embedder
-from glossator.errors import ReplyError
 from glossator.scorers.against_hard import against_hard
+from glossator.scorers.asking import Rated
 from glossator.scorers.estimates import Calls
 from glossator.scorers.judge import Judge
 from glossator.scorers.nulls import Wrong
-from glossator.scorers.outcome import Frame, failed
+from glossator.scorers.outcome import Frame
 from glossator.scorers.rated import (
     CALLS,
     NEGATIVE,
@@ -22,13 +22,12 @@ from glossator.scorers.rated import (
     Reading,
     base_rate,
     calls_above,
+    judged,
     precision_of_ratings,
     rated,
-    rating,
-    unusable,
 )
 from glossator.scorers.sample import draw, draw_dev
-from glossator.types import Example, Explanation, Prediction, Score, Split, Usage
+from glossator.types import Example, Explanation, Prediction, Score, Split
 
 METRIC = "AUPRC over windows, weighted to the pool"
 
@@ -74,13 +73,8 @@ class DetectionScorer:
         )
         return await against_hard(score, explanation, split, self._rate, self.embedder, self.n_hard)
 
-    async def _rate(self, explanation: Explanation, example: Example) -> tuple[Prediction, Usage]:
-        try:
-            verdict = await self.judge.judge(explanation, example.tokens)
-        except ReplyError as error:
-            error = unusable(self.judge.model, error)
-            return failed(example, error, self.judge.scale, True), error.usage or Usage()
-        return rating(example, verdict.value, self.judge.scale), verdict.usage
+    async def _rate(self, explanation: Explanation, examples: Sequence[Example]) -> list[Rated]:
+        return await judged(self.judge, explanation, examples)
 
     def _read(self, own: Sequence[Prediction], on_dev: Sequence[Prediction]) -> Reading:
         threshold, how = self.judge.threshold, ""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from glossator.embedder import Embedder
+from glossator.scorers.asking import one_by_one
 from glossator.scorers.layout import unbroken
 from glossator.scorers.nulls import Wrong
 from glossator.scorers.outcome import Frame
@@ -57,7 +58,7 @@ class EmbeddingScorer:
             cosine = float(vectors[unbroken(by.text)] @ vectors[example.text])
             return rating(example, cosine, Scale.COSINE.value), Usage()
 
-        return await rated(frame, self.wrong, examples, rate, read, self.seed)
+        return await rated(frame, self.wrong, examples, one_by_one(rate), read, self.seed)
 
 
 def read(own: Sequence[Prediction], on_dev: Sequence[Prediction]) -> Reading:

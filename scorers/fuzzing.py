@@ -10,22 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from glossator.errors import ReplyError
+from glossator.scorers.asking import Rated
 from glossator.scorers.detection import best_threshold
 from glossator.scorers.judge import Judge
 from glossator.scorers.marking import Marked, marked_windows
 from glossator.scorers.nulls import Wrong
-from glossator.scorers.outcome import Frame, failed
+from glossator.scorers.outcome import Frame
 from glossator.scorers.rated import (
     CALLS,
     Figure,
     Reading,
     base_rate,
     calls_above,
+    judged,
     precision_of_ratings,
     rated,
-    rating,
-    unusable,
     without,
 )
 from glossator.scorers.sample import chance_for, draw, draw_dev
@@ -36,7 +35,6 @@ from glossator.types import (
     Prediction,
     Score,
     Split,
-    Usage,
 )
 
 METRIC = "AUPRC over marked windows, weighted to the pool"
@@ -107,19 +105,16 @@ class FuzzingScorer:
             notes=(f"called right above {threshold:.3g}{', the best on dev' * bool(on_dev)}",),
         )
 
-    async def _rate(self, explanation: Explanation, unit: Marked) -> tuple[Prediction, Usage]:
-        """The rating of a marked window; the actual value is the strongest under a mark."""
-        example = unit.example
-        try:
-            verdict = await self.judge.judge_marks(explanation, example.tokens, unit.marks)
-        except ReplyError as error:
-            why = unusable(self.judge.model, error)
-            made, usage = failed(example, why, self.judge.scale, True), error.usage or Usage()
-        else:
-            made, usage = rating(example, verdict.value, self.judge.scale), verdict.usage
-        # A firing window is asked about twice, and the two must not pass for one.
-        key = f"{made.example} {MISMARKED}" if made.stratum == MISMARKED else made.example
-        return replace(made, example=key, actual=(unit.strongest,)), usage
+    async def _rate(self, explanation: Explanation, units: Sequence[Marked]) -> list[Rated]:
+        """Ratings of marked windows; the actual value is the strongest under a mark."""
+        examples, marks = [u.example for u in units], [u.marks for u in units]
+        found: list[Rated] = []
+        rows = await judged(self.judge, explanation, examples, marks)
+        for unit, (made, usage) in zip(units, rows, strict=True):
+            # A firing window is asked about twice, and the two must not pass for one.
+            key = f"{made.example} {MISMARKED}" if made.stratum == MISMARKED else made.example
+            found.append((replace(made, example=key, actual=(unit.strongest,)), usage))
+        return found
 
 
 def windows_for(n: int) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 from glossator.errors import ReplyError, Unsupported
 from glossator.live import Attention, Live
 from glossator.llm import LLM, Message
+from glossator.scorers.asking import one_by_one
 from glossator.scorers.judge import AskingJudge
 from glossator.scorers.layout import one_line, unbroken
 from glossator.scorers.nulls import Wrong
@@ -97,7 +98,9 @@ class HeadsScorer:
                 return failed(pair.example, error, judge.scale, True), error.usage or Usage()
             return rating(pair.example, verdict.value, judge.scale), verdict.usage
 
-        return await rated(frame, self.wrong, pairs, rate, lambda *_: READING, self.seed)
+        return await rated(
+            frame, self.wrong, pairs, one_by_one(rate), lambda *_: READING, self.seed
+        )
 
     def _pairs(
         self, window: Example, attention: Attention, chance: np.random.Generator

@@ -6,7 +6,7 @@ Or: are the marked tokens of the window those it fires on?
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,12 +53,17 @@ class Verdict:
     usage: Usage = NOTHING_USED
 
 
-class Judge(Protocol):
-    """Rates windows by how likely the explained feature fires in them.
+@dataclass(frozen=True)
+class Window:
+    """What is judged."""
 
-    `judge` raises:
-        ReplyError: if a reply is neither yes nor no.
-    """
+    tokens: tuple[str, ...]
+    marks: tuple[bool, ...] = ()
+    """Shape (n_tokens,): the tokens that are asked about; empty where the window as a whole is."""
+
+
+class Judge(Protocol):
+    """Rates windows by how likely the explained feature fires in them, or on their marks."""
 
     @property
     def name(self) -> str:
@@ -80,14 +85,10 @@ class Judge(Protocol):
         """Above this the window is called firing, where nothing was fitted."""
         ...
 
-    async def judge(self, explanation: Explanation, tokens: tuple[str, ...]) -> Verdict:
-        """The rating of one window."""
-        ...
-
-    async def judge_marks(
-        self, explanation: Explanation, tokens: tuple[str, ...], marks: Sequence[bool]
-    ) -> Verdict:
-        """How likely the marked ones of `tokens` are those on which it fires."""
+    async def judge(
+        self, explanation: Explanation, windows: Sequence[Window]
+    ) -> list[Verdict | ReplyError]:
+        """What it says of each window, or why it says nothing; an error has its usage in it."""
         ...
 
 
@@ -116,23 +117,12 @@ class AskingJudge:
         """The language model's name."""
         return self.llm.name
 
-    async def judge(self, explanation: Explanation, tokens: tuple[str, ...]) -> Verdict:
-        """The probability that the text contains what is explained.
-
-        Raises:
-            ReplyError: if a reply is neither yes nor no, or both are impossible.
-        """
-        return await self.rate(prompt(explanation.text, "".join(tokens)))
-
-    async def judge_marks(
-        self, explanation: Explanation, tokens: tuple[str, ...], marks: Sequence[bool]
-    ) -> Verdict:
-        """The probability that the marked words fit the explanation.
-
-        Raises:
-            ReplyError: if a reply is neither yes nor no, or both are impossible.
-        """
-        return await self.rate(marks_prompt(explanation.text, tokens, marks))
+    async def judge(
+        self, explanation: Explanation, windows: Sequence[Window]
+    ) -> list[Verdict | ReplyError]:
+        """The probability that each text contains what is explained, or that its marks fit it."""
+        about = [question_about(explanation.text, window) for window in windows]
+        return await together(or_error(self.rate(messages)) for messages in about)
 
     async def rate(self, messages: tuple[Message, ...]) -> Verdict:
         """The probability that the answer to `messages` is yes.
@@ -150,8 +140,7 @@ class AskingJudge:
         ]
         votes = await together(self._vote(request) for request in requests)
         usage = sum((used for _, used in votes), Usage())
-        if failed := [said for said, _ in votes if isinstance(said, ReplyError)]:
-            wrong = failed[0]
+        if wrong := failed_vote([said for said, _ in votes]):
             raise type(wrong)(str(wrong), wrong.reply, usage, broken=wrong.broken) from wrong
         return Verdict(sum(said is True for said, _ in votes) / len(votes), usage)
 
@@ -186,26 +175,46 @@ class SimulatedJudge:
         """The simulator's."""
         return self.simulator.scale.value
 
-    async def judge(self, explanation: Explanation, tokens: tuple[str, ...]) -> Verdict:
-        """The largest of the predicted activations.
+    async def judge(
+        self, explanation: Explanation, windows: Sequence[Window]
+    ) -> list[Verdict | ReplyError]:
+        """The largest of the predicted activations; the mean of those under marks."""
+        return await together(or_error(self._one(explanation, window)) for window in windows)
 
-        Raises:
-            ReplyError: as the simulator does.
-        """
-        simulation = await self.simulator.simulate(explanation, tokens)
-        return Verdict(max(simulation.predicted), simulation.usage)
-
-    async def judge_marks(
-        self, explanation: Explanation, tokens: tuple[str, ...], marks: Sequence[bool]
-    ) -> Verdict:
-        """The mean of the activations predicted under marks.
-
-        Raises:
-            ReplyError: as the simulator does.
-        """
-        simulation = await self.simulator.simulate(explanation, tokens)
-        marked = [p for p, mark in zip(simulation.predicted, marks, strict=True) if mark]
+    async def _one(self, explanation: Explanation, window: Window) -> Verdict:
+        simulation = await self.simulator.simulate(explanation, window.tokens)
+        predicted = simulation.predicted
+        if not window.marks:
+            return Verdict(max(predicted), simulation.usage)
+        marked = [p for p, mark in zip(predicted, window.marks, strict=True) if mark]
         return Verdict(sum(marked) / len(marked), simulation.usage)
+
+
+async def or_error(verdict: Awaitable[Verdict]) -> Verdict | ReplyError:
+    """`verdict`, or the error that came in its place."""
+    try:
+        return await verdict
+    except ReplyError as error:
+        return error
+
+
+def failed_vote(votes: Sequence[object]) -> ReplyError | None:
+    """The first of `votes` that is none: without it they are not those that were wanted."""
+    return next((vote for vote in votes if isinstance(vote, ReplyError)), None)
+
+
+def line_for(window: Window) -> str:
+    """The text of `window` on one line, with its marks."""
+    if window.marks:
+        return marked_line(window.tokens, window.marks)
+    return one_line("".join(window.tokens))
+
+
+def question_about(description: str, window: Window) -> tuple[Message, ...]:
+    """The question about one window."""
+    if window.marks:
+        return marks_prompt(description, window.tokens, window.marks)
+    return prompt(description, "".join(window.tokens))
 
 
 def prompt(description: str, text: str) -> tuple[Message, ...]:

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glossator.errors import ReplyError
+from glossator.scorers.asking import Rated
 from glossator.scorers.bootstrap import Values
 from glossator.scorers.estimates import AveragePrecision
 from glossator.scorers.judge import Judge
 from glossator.scorers.nulls import Wrong
-from glossator.scorers.outcome import Frame, failed
-from glossator.scorers.rated import Figure, Reading, rated, rating, unusable
+from glossator.scorers.outcome import Frame
+from glossator.scorers.rated import Figure, Reading, judged, rated
 from glossator.scorers.sample import draw, working
-from glossator.types import Example, Explanation, Prediction, Score, Split, Usage
+from glossator.types import Example, Explanation, Prediction, Score, Split
 
 METRIC = "average precision of the activation for the judge's labels, weighted to the pool"
 
@@ -60,13 +60,8 @@ class PurityScorer:
             plain={"share of windows that it fits": self._share(own)},
         )
 
-    async def _rate(self, explanation: Explanation, example: Example) -> tuple[Prediction, Usage]:
-        try:
-            verdict = await self.judge.judge(explanation, example.tokens)
-        except ReplyError as error:
-            why = unusable(self.judge.model, error)
-            return failed(example, why, self.judge.scale, True), error.usage or Usage()
-        return rating(example, verdict.value, self.judge.scale), verdict.usage
+    async def _rate(self, explanation: Explanation, examples: Sequence[Example]) -> list[Rated]:
+        return await judged(self.judge, explanation, examples)
 
     def _share(self, predictions: Sequence[Prediction]) -> float | None:
         """Weighted share of the windows that it fits: the precision of a constant activation."""

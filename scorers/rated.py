@@ -14,16 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from glossator.errors import ReplyError
-from glossator.scorers.asking import Rate, asked, looks_over
+from glossator.scorers.asking import Rate, Rated, asked, looks_over
 from glossator.scorers.bootstrap import Resampling, Values
 from glossator.scorers.estimates import AveragePrecision, Calls, Floats, Metric, Pearson
+from glossator.scorers.judge import Judge, Window
 from glossator.scorers.nulls import Wrong
-from glossator.scorers.outcome import Findings, Frame, resample, score_of
+from glossator.scorers.outcome import Findings, Frame, failed, resample, score_of
 from glossator.scorers.sample import working
 from glossator.types import (
     MISMARKED,
     SILENT,
     Example,
+    Explanation,
     Measure,
     Prediction,
     Score,
@@ -137,6 +139,30 @@ async def rated(
     )
     judged = Wrong(wrong.kind, tuple(e for e, _ in usable))
     return score_of(frame, findings, judged, own, usage, reading.undefined)
+
+
+async def judged(
+    judge: Judge,
+    explanation: Explanation,
+    examples: Sequence[Example],
+    marks: Sequence[tuple[bool, ...]] = (),
+) -> list[Rated]:
+    """The judge's ratings of `examples`, or of their `marks` where there are any.
+
+    Raises:
+        ExplanationUnusableError: if the judge asks nobody and cannot use the explanation.
+    """
+    windows = [Window(e.tokens) for e in examples]
+    if marks:
+        windows = [Window(e.tokens, m) for e, m in zip(examples, marks, strict=True)]
+    found: list[Rated] = []
+    for example, said in zip(examples, await judge.judge(explanation, windows), strict=True):
+        if isinstance(said, ReplyError):
+            error = unusable(judge.model, said)
+            found.append((failed(example, error, judge.scale, True), error.usage or Usage()))
+        else:
+            found.append((rating(example, said.value, judge.scale), said.usage))
+    return found
 
 
 def headline_of(

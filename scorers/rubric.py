@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from glossator.errors import ReplyError
 from glossator.llm import LLM, Can, Message, Reply, Request, ask
+from glossator.scorers.asking import one_by_one
 from glossator.scorers.bootstrap import Values
 from glossator.scorers.estimates import Floats
 from glossator.scorers.layout import one_line, unbroken
@@ -106,7 +107,13 @@ class RubricScorer:
         examples = draw(split, self.n_scored, explanation.feature, self.seed)
 
         return await rated(
-            frame, self.wrong, examples, self._rate, read, self.seed, precision=self.precision
+            frame,
+            self.wrong,
+            examples,
+            one_by_one(self._rate),
+            read,
+            self.seed,
+            precision=self.precision,
         )
 
     async def _rate(self, explanation: Explanation, example: Example) -> tuple[Prediction, Usage]:

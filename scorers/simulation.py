@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from glossator.errors import ReplyError
+from glossator.scorers.asking import one_by_one
 from glossator.scorers.bootstrap import Values
 from glossator.scorers.estimates import (
     ExplainedVariance,
@@ -59,7 +60,7 @@ class SimulationScorer:
             frame,
             self.wrong,
             draw(split, self.n_scored, explanation.feature, self.seed),
-            self._rate,
+            one_by_one(self._rate),
             read,
             self.seed,
             dev_units=draw_dev(dev, self.n_calibration, explanation.feature, self.seed),

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from glossator.errors import ReplyError
 from glossator.llm import LLM, Can, Message, Reply, Request, ask, need
+from glossator.scorers.asking import one_by_one
 from glossator.scorers.layout import unbroken
 from glossator.scorers.nulls import DECOYS, Wrong
 from glossator.scorers.outcome import Frame, failed
@@ -95,7 +96,7 @@ class SurprisalScorer:
             return rating(example, round(before - loss, 9), Scale.LOG_ODDS.value), used + usage
 
         return await rated(
-            frame, self.wrong, examples, rate, read, self.seed, precision=self.precision
+            frame, self.wrong, examples, one_by_one(rate), read, self.seed, precision=self.precision
         )
 
     async def _base_line(

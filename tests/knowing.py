@@ -66,6 +66,7 @@ def scored(
     simulator: str = "auto",
     wrong: Wrong | None = None,
     embedder: object = None,
+    per_call: int = 1,
 ) -> Score:
     """The score of `text`, or of the feature's own meaning, by the scorer of that name."""
     record = record or planted()[name]
@@ -76,7 +77,7 @@ def scored(
         wrong or choose_wrong(explanation, others(), n_wrong, 0),
         simulator=simulator,
         llm=llm,
-        settings=Settings(n_scored),
+        settings=Settings(n_scored, per_call=per_call),
         embedder=embedder,  # type: ignore[arg-type]
     )
     return asyncio.run(part.score(explanation, record.test, record.dev))

@@ -67,6 +67,9 @@ class Answer:
     text: str
     top: Mapping[str, float] = field(default_factory=dict)
     """Log probabilities of first tokens; the text itself with 0 if empty."""
+    tokens: Sequence[tuple[str, Mapping[str, float]]] = ()
+    """The text in tokens, each with the log probabilities of those that could stand there; empty
+    for one token."""
     finish: str = "stop"
     """As OpenAI calls it: `stop`, `length`, `content_filter`; refusals are `refused`."""
     cached: int = 0
@@ -324,7 +327,10 @@ def _completion(asked: Asked, answer: Answer, prompt: int) -> dict[str, Any]:
         top = dict(answer.top) or {answer.text: 0.0}
         entries = [{"token": t, "logprob": value, "bytes": None} for t, value in top.items()]
         kept = entries[: asked.body["top_logprobs"]]
-        choice["logprobs"] = {"content": [{**entries[0], "top_logprobs": kept}], "refusal": None}
+        content = [{**entries[0], "top_logprobs": kept}]
+        if answer.tokens:
+            content = [_listed(token, top) for token, top in answer.tokens]
+        choice["logprobs"] = {"content": content, "refusal": None}
     reply = {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -345,6 +351,11 @@ def _completion(asked: Asked, answer: Answer, prompt: int) -> dict[str, Any]:
     if asked.body.get("prompt_logprobs"):
         reply["prompt_logprobs"] = list(answer.places)
     return reply
+
+
+def _listed(token: str, top: Mapping[str, float]) -> dict[str, Any]:
+    listed = [{"token": t, "logprob": value, "bytes": None} for t, value in top.items()]
+    return {"token": token, "logprob": top.get(token, 0.0), "bytes": None, "top_logprobs": listed}
 
 
 def _response(asked: Asked, answer: Answer, prompt: int) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from glossator.providers.prices import FlatPrice, Price, find_price
 from glossator.store import Store, open_store
 from glossator.types import Explanation, FeatureId, Split, Usage
 from tests.loopback import Answer, Asked, Loopback
+from tests.panels import asked_windows
 from tests.tiny_llama import WORDS, save_tiny_llama
 
 DEAD = 5
@@ -105,16 +106,50 @@ def answer(messages: Sequence[tuple[str, str]]) -> str:
     if kind == "simulate":
         n = len(re.findall(r"^\d+: ", question, re.MULTILINE))
         return json.dumps({str(i): chance.randint(0, 10) for i in range(1, n + 1)})
+    if "Texts:" in question:
+        return "\n".join(f"{i}: {word}" for i, word in enumerate(said_of_each(messages), 1))
     return chance.choice(["yes", "no"])
+
+
+def said_of_each(messages: Sequence[tuple[str, str]]) -> list[str]:
+    """What is said of each window of a request, whatever stands beside it."""
+    # Where a reply could not be used, the question stands before it.
+    question = next(text for _, text in reversed(messages) if text.startswith("Texts:"))
+    about, windows, _ = asked_windows(question)
+    return [
+        random.Random(zlib.crc32(f"{about} {text}".encode())).choice(["yes", "no"])
+        for text in windows
+    ]
 
 
 def rule(asked: Asked) -> Answer:
     """The same from a server, with probabilities."""
     text = answer(asked.messages)
+    if asked.last.startswith("Texts:"):
+        return Answer(text, tokens=tokens_of(text))
     share = random.Random(zlib.crc32(asked.last.encode())).uniform(0.55, 0.95)
     other = {"yes": "no", "no": "yes"}.get(text, "")
     top = {text: math.log(share), other: math.log(1 - share)} if other else {}
     return Answer(text, top)
+
+
+def tokens_of(text: str) -> list[tuple[str, dict[str, float]]]:
+    """A reply of numbered lines in tokens; how likely yes and no are depends on the line."""
+    found: list[tuple[str, dict[str, float]]] = []
+    for line in text.splitlines(keepends=True):
+        number, _, word = line.partition(": ")
+        share = random.Random(zlib.crc32(line.encode())).uniform(0.55, 0.95)
+        other = {"yes": "no", "no": "yes"}[word.strip()]
+        found += [(number, {number: 0.0}), (":", {":": 0.0})]
+        found.append(
+            (
+                f" {word.strip()}",
+                {f" {word.strip()}": math.log(share), f" {other}": math.log(1 - share)},
+            )
+        )
+        if line.endswith("\n"):
+            found.append(("\n", {"\n": 0.0}))
+    return found
 
 
 def function(messages: Sequence[Mapping[str, str]]) -> str:

@@ -14,6 +14,7 @@ from glossator.errors import BudgetSpent, ConfigError, NotRegistered, Unsupporte
 from glossator.llm import ScriptedLLM
 from glossator.pipeline import run
 from tests.loopback import Loopback
+from tests.panels import asked_windows
 from tests.pipeline_child import function, options, rule, save_subject, save_texts, texts
 
 SITE = "layers.0.mlp.neurons"
@@ -99,11 +100,12 @@ def test_planted_features_go_the_same_way() -> None:
     explanation = gl.Explanation.written_by_hand(records[0].feature, "capitalised words")
 
     def oracle(messages: Sequence[Mapping[str, str]]) -> str:
-        question = messages[-1]["content"]
-        if not question.endswith("contain capitalised words?"):
-            return "no"
-        window = question.partition('Text: "')[2].rpartition('"\n')[0]
-        return "yes" if any(w[:1].isupper() for w in window.split()) else "no"
+        about, windows, _ = asked_windows(messages[-1]["content"])
+        fits = [
+            about == "capitalised words" and any(w[:1].isupper() for w in window.split())
+            for window in windows
+        ]
+        return "\n".join(f"{i}: {'yes' if fit else 'no'}" for i, fit in enumerate(fits, 1))
 
     (score,) = gl.run_sync(gl.score(explanation, records[0], scorers=["detection"], llm=oracle))
     assert score.value is not None
@@ -183,10 +185,11 @@ def test_what_a_model_raises_arrives_alone_and_not_in_a_group(
     records: list[gl.FeatureRecord],
 ) -> None:
     def spent(n: int) -> ScriptedLLM:
-        return ScriptedLLM([*["yes"] * n, *[BudgetSpent("no more")] * 10_000])
+        said = "\n".join(f"{i}: yes" for i in range(1, 11))
+        return ScriptedLLM([*[said] * n, *[BudgetSpent("no more")] * 10_000])
 
     by_hand = gl.Explanation.written_by_hand(records[0].feature, "capitalised words")
-    for n in (0, 100, 150, 200, 240):
+    for n in (0, 10, 20, 30, 34):
         with pytest.raises(BudgetSpent, match="no more"):
             gl.run_sync(
                 gl.score(by_hand, records[0], scorers=["detection"], llm=spent(n), n_scored=4)

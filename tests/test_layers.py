@@ -20,7 +20,17 @@ GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
     "core": (
         1,
         (
-            *("registry", "config", "render", "llm", "ledger", "live", "writing", "device"),
+            *(
+                "registry",
+                "config",
+                "render",
+                "llm",
+                "lines",
+                "ledger",
+                "live",
+                "writing",
+                "device",
+            ),
             "sites",
         ),
     ),

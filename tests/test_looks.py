@@ -133,7 +133,7 @@ WRONG = Wrong(
 
 def detected(record: FeatureRecord, llm: ScriptedLLM, precision: float) -> Score:
     own = Explanation(record.feature, "numbers in digits", "max-act")
-    settings = Settings(120, precision=precision)
+    settings = Settings(120, precision=precision, per_call=1)
     scorer = build_scorer("detection", own, WRONG, llm=llm, settings=settings)
     return asyncio.run(scorer.score(own, record.test, record.dev))
 

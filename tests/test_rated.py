@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glossator.errors import ReplyError
+from glossator.scorers.asking import one_by_one
 from glossator.scorers.detection import best_threshold
 from glossator.scorers.nulls import Wrong
 from glossator.scorers.outcome import Frame, failed
@@ -85,7 +86,7 @@ def scored(
         return Reading(precision_of_ratings, base_rate, "it is undefined", beside=beside)
 
     frame = Frame(OWN, "mine", "reader", "judge", "figure")
-    return asyncio.run(rated(frame, wrong, examples, rate, read, 0))
+    return asyncio.run(rated(frame, wrong, examples, one_by_one(rate), read, 0))
 
 
 def number(value: float | None) -> float:
@@ -213,6 +214,6 @@ def test_the_threshold_is_fitted_on_dev_alone() -> None:
         return Reading(precision_of_ratings, base_rate, "it is undefined")
 
     frame = Frame(OWN, "mine", "reader", "judge", "figure")
-    asyncio.run(rated(frame, WRONG, examples, rate, read, 0, dev_units=dev))
+    asyncio.run(rated(frame, WRONG, examples, one_by_one(rate), read, 0, dev_units=dev))
     assert [p.example for p in fitted[-1]] == [e.key for e in dev]
     assert [p.actual for p in fitted[-1]] == [(e.peak,) for e in dev]

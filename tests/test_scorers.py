@@ -220,7 +220,7 @@ def scored(
         choose_wrong(explanation, others(records), 5, seed),
         simulator=WAYS[way].simulator,
         llm=llm or WAYS[way].llm(list),
-        settings=Settings(n_scored=n_scored, seed=seed),
+        settings=Settings(n_scored=n_scored, seed=seed, per_call=1),
     )
     return asyncio.run(scorer.score(explanation, record.test, record.dev))
 
@@ -321,7 +321,12 @@ def test_the_dev_pool_alone_is_asked_for_calibration(
     wrong = choose_wrong(explanation, others(records), 5, 0)
     llm = WAYS[way].llm(list)
     scorer = build_scorer(
-        WAYS[way].scorer, explanation, wrong, simulator=WAYS[way].simulator, llm=llm
+        WAYS[way].scorer,
+        explanation,
+        wrong,
+        simulator=WAYS[way].simulator,
+        llm=llm,
+        settings=Settings(per_call=1),
     )
     alone = asyncio.run(scorer.score(explanation, record.test))
     fitted = asyncio.run(scorer.score(explanation, record.test, record.dev))

@@ -348,7 +348,7 @@ def test_any_other_vote_is_a_reply_error(text: str) -> None:
 def test_a_vote_that_cannot_be_read_keeps_what_all_of_them_cost() -> None:
     llm = ScriptedLLM(lambda r: Reply("maybe" if r.sample == 3 else "yes", usage=Usage(calls=1)))
     with pytest.raises(ReplyError) as caught:
-        asyncio.run(judge.AskingJudge(llm).judge(said("x"), ("a",)))
+        asyncio.run(judge.AskingJudge(llm).rate(judge.prompt("x", "a")))
     assert caught.value.usage == Usage(calls=4 + 3)  # Asked for twice more.
 
 

@@ -47,6 +47,8 @@ class TruthConfig:
     embeds: bool = True
     """Whether the bundled embedder may be loaded; else texts have vectors that mean nothing."""
     precision: float = 0.0
+    per_call: int = 0
+    """Windows that are judged in one request; 0: as a run does."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -85,6 +87,7 @@ class TruthConfig:
             n_shuffled=self.n_unrelated,
             n_shown=self.n_shown,
             precision=self.precision,
+            per_call=self.per_call,
             seed=self.seed,
         )
 

@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from glossator.bench.shelf import Place, Shelf, skeleton
 from glossator.datasets.planted import word_pieces
@@ -84,6 +84,8 @@ class Oracle:
         if request.slots:
             rows = self._at_slots(said, request)
             return Reply(slots=rows, usage=used, model=self.name)
+        if request.lines:
+            return replace(self._on_lines(said, request), usage=used, model=self.name)
         if request.answers:
             answers = self._of_answers(said, request)
             return Reply(answers=answers, usage=used, model=self.name)
@@ -159,6 +161,18 @@ class Oracle:
         place = places[0]
         fit = self._fit(claim, place)
         return _spread(request.answers, fit)
+
+    def _on_lines(self, said: str, request: Request) -> Reply:
+        """Of each text whether the description fits it, on a line of its own."""
+        claim = self.described(said)
+        places = self.windows(said, claim)
+        if len(places) != request.lines:
+            raise ReplyError(f"the oracle finds {len(places)} texts of {request.lines}", said)
+        fits = [self._fit(claim, place) for place in places]
+        words = ("yes" if fit > 1 / 2 else "no" for fit in fits)
+        text = "\n".join(f"{i}: {word}" for i, word in enumerate(words, 1))
+        slots = [_spread(request.answers, fit) for fit in fits] if request.answers else []
+        return Reply(text, slots=tuple(slots))
 
     def _odd_one(self, places: Sequence[Place]) -> tuple[float, ...]:
         """Which text does not belong: by what all others share that is rarest elsewhere."""

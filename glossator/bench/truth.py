@@ -63,7 +63,9 @@ async def bench_truth(
     say = tell or (lambda _: None)
     ground = await asyncio.to_thread(lambda: _ground(config, limits, say))
     embedder = embedder or (bundled(limits.offline) if config.embeds else BlankEmbedder())
-    settings = Settings(config.n_scored, seed=config.seed, precision=config.precision)
+    settings = Settings(
+        config.n_scored, seed=config.seed, precision=config.precision, per_call=config.per_call
+    )
     benches = [
         Bench(
             feature,
@@ -194,6 +196,7 @@ def report(
             "corpus": config.corpus,
             "tokens read": ground.records[0].n_tokens,
             "windows a score": config.n_scored,
+            "windows judged in a request": config.per_call or "auto",
             "half width asked for": config.precision or "any",
             "unrelated descriptions": config.n_unrelated,
             "seed": config.seed,

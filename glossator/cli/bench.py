@@ -72,6 +72,9 @@ def truth_command(
     precision: Annotated[
         float, typer.Option(help="Half width of interval at which a scorer stops; 0: all windows.")
     ] = 0.0,
+    per_call: Annotated[
+        int, typer.Option(help="Windows judged in one request (0: as a run does).")
+    ] = 0,
     budget: Annotated[float | None, typer.Option(help="US dollars at most.")] = None,
     max_calls: Annotated[int | None, typer.Option(help="Calls at most.")] = None,
     device: Annotated[str, typer.Option(help="Where a local model runs.")] = "auto",
@@ -102,6 +105,7 @@ def truth_command(
         quick=quick,
         base_url=base_url,
         precision=precision,
+        per_call=per_call,
         seed=int(session.options.get("seed", 0)),
         **{name: value for name, value in given.items() if value is not None},
     )

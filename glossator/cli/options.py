@@ -107,6 +107,9 @@ RUN_OPTIONS = (
     ),
     RunOption("n_scored", int, "Test examples a scorer reads, at most.", _HOW),
     RunOption("precision", float, "Stop, after 40 of them, when the interval is ± this.", _HOW),
+    RunOption(
+        "per_call", int, "Windows judged in one request (default: 10; a local model: 1).", _HOW
+    ),
     RunOption("n_shuffled", int, "Wrong explanations scored for the null.", _HOW),
     RunOption("ctx", int, "Tokens the subject reads at a time.", _READ),
     RunOption("window", int, "Tokens in an example.", _READ),

@@ -14,8 +14,12 @@ def read_top(found: object) -> list[tuple[str, float]] | None:
     Shape (n_listed,), the likeliest first.
     """
     content = found.get("content") if isinstance(found, dict) else None
-    first = content[0] if isinstance(content, list) and content else None
-    top = first.get("top_logprobs") if isinstance(first, dict) else None
+    return read_listed(content[0]) if isinstance(content, list) and content else None
+
+
+def read_listed(place: object) -> list[tuple[str, float]] | None:
+    """The likeliest texts at one token of a reply, as `read_top`."""
+    top = place.get("top_logprobs") if isinstance(place, dict) else None
     if not isinstance(top, list) or not top:
         return None
     listed: dict[str, float] = {}

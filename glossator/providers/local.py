@@ -176,6 +176,8 @@ class LocalLLM:
         if not request.max_tokens and not request.answers:
             raise ConfigError("a request asks for text (max_tokens) or for answers")
         refuse_what_it_cannot(request, self)
+        if request.lines and request.answers:
+            return await self._line_by_line(request)
         prompt = self._prompts.of(request)
         path = None
         if request.schema and not request.answers:
@@ -189,6 +191,20 @@ class LocalLLM:
             self._worker = asyncio.create_task(self._work())
             self._worker.add_done_callback(self._has_ended)
         return await waiting.future
+
+    async def _line_by_line(self, request: Request) -> Reply:
+        """The likeliest answer on each line, and how likely all are, given the lines before it."""
+        said, usage = request.prefill, Usage()
+        rows: list[tuple[float, ...]] = []
+        answers = tuple(f" {answer.strip()}" for answer in request.answers)
+        for number in range(1, request.lines + 1):
+            said += f"{number}:"
+            one = replace(request, lines=0, max_tokens=0, prefill=said, answers=answers)
+            reply = await self.reply(one)
+            rows.append(reply.answers)
+            usage = replace(reply.usage, seconds=usage.seconds + reply.usage.seconds)
+            said += answers[max(range(len(answers)), key=reply.answers.__getitem__)] + "\n"
+        return Reply(said, slots=tuple(rows), usage=usage, model=self._version)
 
     # -- who waits ----------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import openai
 
 from glossator.errors import Refused, Unsupported
 from glossator.llm import Can, Finish, Message, Reply, Request, ToolCall
+from glossator.providers.answered_lines import read_lines
 from glossator.providers.answers import match_answers, read_top
 from glossator.providers.body import Body, reply_of
 from glossator.providers.exchange import MAX_BODY, exchange
@@ -50,6 +51,10 @@ THINKING_TOKENS = 4096
 MAX_STOPS = 4
 SLOTS_BODY = 8 * MAX_BODY
 """Bytes of a reply that lists the likeliest tokens at each one of its prompt."""
+NO_LOGPROBS = (
+    "{} at {} sent no usable log probabilities; use a method that reads replies, a server that "
+    "gives them, or --llm local"
+)
 NO_SEED = frozenset({"mistralai"})
 """Owners of models that refuse a request with a seed."""
 
@@ -142,7 +147,7 @@ def payload_of(request: Request, llm: OpenAILLM) -> dict[str, Any]:
         ]
         if request.tool_choice != "auto":
             payload["tool_choice"] = request.tool_choice
-    only_answers = bool(request.answers)
+    only_answers = bool(request.answers) and not request.lines
     if llm.reasons:
         payload["max_completion_tokens"] = max(1, request.max_tokens) + llm.overhead_tokens
         return payload
@@ -258,13 +263,15 @@ def _log_probabilities(
             raise body.wrong(f"{llm.name}: {error}", usage, again=False) from None
     if not request.answers:
         return (), ()
+    if request.lines:
+        said = str(_joined(choice["message"].get("content")) or "")
+        rows = read_lines(choice.get("logprobs"), said, request.lines, request.answers)
+        if rows is None:
+            raise body.wrong(NO_LOGPROBS.format(llm.name, llm.account.url), usage, again=False)
+        return (), rows
     listed = read_top(choice.get("logprobs"))
     if listed is None:
-        what = (
-            f"{llm.name} at {llm.account.url} sent no usable log probabilities; use a method that "
-            "reads replies, a server that gives them, or --llm local"
-        )
-        raise body.wrong(what, usage, again=False)
+        raise body.wrong(NO_LOGPROBS.format(llm.name, llm.account.url), usage, again=False)
     return match_answers(request.answers, listed), ()
 
 

@@ -24,6 +24,8 @@ the lowest of Anthropic's."""
 RECKONED_SHORT = 1.25
 """By how much a prompt may be longer than it was reckoned, where no tokenizer counts."""
 WORDS = "a plausible answer of some words"
+LINE = "no"
+"""What stands behind a number where a reply has numbered lines."""
 
 
 @dataclass
@@ -86,15 +88,19 @@ class Rehearsal:
         self.stored_bytes += sum(len(m.content) + 30 for m in request.messages)
         self.stored_bytes += len(request.schema) + len(text) + 60 * len(request.slots) + 600
         chance = random.Random(request.digest)
+        places, lines = len(request.slots), request.lines if request.answers else 0
         return Reply(
             text,
-            answers=_log_probs(request.answers, chance) if not request.slots else (),
-            slots=tuple(_log_probs(request.answers, chance) for _ in request.slots),
+            answers=_log_probs(request.answers, chance) if not (places or lines) else (),
+            slots=tuple(_log_probs(request.answers, chance) for _ in range(places or lines)),
             usage=usage,
             model=self.name,
         )
 
     def _text(self, request: Request) -> str:
+        if request.lines:
+            word = request.answers[0] if request.answers else LINE
+            return "\n".join(f"{i}: {word}" for i in range(1, request.lines + 1))
         if request.answers:
             return ""
         if request.schema:
@@ -103,7 +109,7 @@ class Rehearsal:
 
     def _made(self, request: Request, text: str) -> int:
         """Tokens generated, as it usually goes."""
-        if request.answers:
+        if request.answers and (Can.ANSWERS in self.can or not request.lines):
             return 0 if Can.ANSWERS in self.can else 1
         about = purpose()
         known = self.lengths.get((about.stage, about.part))
