@@ -75,7 +75,7 @@ def test_a_score_of_which_windows_were_lost_is_given_up_and_the_same_command_men
 ) -> None:
     losing = Losing(LOST[way])
     with losing.server as server:
-        config = config_for(folder, server, features="0", scorers=["detection"])
+        config = config_for(folder, server, features="0", scorers=["detection"], per_call=2)
         losing.ill = False
         expected = undisturbed(config, tmp_path)
         whole = Counter(json.dumps(asked.body) for asked in server.log)
@@ -109,7 +109,7 @@ def test_a_lost_reply_of_a_wrong_explanation_or_of_dev_counts_as_much(
 ) -> None:
     losing = Losing(LOST["html"])
     with losing.server as server:
-        config = config_for(folder, server, features="0", scorers=["detection"])
+        config = config_for(folder, server, features="0", scorers=["detection"], per_call=2)
         losing.ill = False
         expected = undisturbed(config, tmp_path)
         questions = [json.dumps(a.body) for a in server.log if about(a.messages) == "detect"]
@@ -137,7 +137,7 @@ def test_replies_that_came_and_could_not_be_used_are_counted_and_the_score_stand
         return rule(asked)
 
     with Loopback(mumbles) as server:
-        config = config_for(folder, server, features="0", scorers=["detection"])
+        config = config_for(folder, server, features="0", scorers=["detection"], per_call=2)
         assert do(config, store).status is RunStatus.DONE
     (score,) = store.scores_of("r1")
     assert score.n > score.n_failed > 0
