@@ -145,7 +145,8 @@ def parse(reply: str, *, cut_off: bool = False) -> str:
 
 def without_repeats(text: str, cut_off: bool) -> str:
     """`text` with each item of its comma-separated list once, in order; unchanged if all differ."""
-    items = re.split(r',\s*(?=(?:[^"]*"[^"]*")*[^"]*$)', text)  # a comma in quotes parts nothing
+    # A comma in quotes parts nothing, and neither does one inside a number, such as 5,000.
+    items = re.split(r'(?!(?<=\d),\d),\s*(?=(?:[^"]*"[^"]*")*[^"]*$)', text)
     if cut_off and len(items) > 1:
         items = items[:-1]
     seen: set[str] = set()

@@ -52,12 +52,14 @@ async def explain_one(
     """What the explainer called `name` says of the feature of `record`, which `live` is of.
 
     Raises:
-        ReplyError, ProviderError, BudgetSpent: as the explainer does.
+        ReplyError, BudgetSpent: as the explainer does.
+        ProviderError: as the explainer does, and if any reply was lost.
     """
-    trial = OnDev(config, record, llm, embedder or bundled())
+    watched = Watched.of(llm)
+    trial = OnDev(config, record, watched, embedder or bundled())
     explainer = build_explainer(
         name,
-        llm,
+        watched,
         n_shown=config.n_shown,
         live=live,
         embedder=trial.embedder,
@@ -66,7 +68,15 @@ async def explain_one(
     )
     if config.triage and needs_llm(name):
         explainer = with_triage(explainer, trial, live)
-    explanation = await explainer.explain(record.feature, record.train)
+    try:
+        explanation = await explainer.explain(record.feature, record.train)
+    except ReplyError as error:
+        # Of several replies that were no good, an explainer may raise one that did come.
+        if watched is not None and not error.broken:
+            watched.check()
+        raise
+    if watched is not None:
+        watched.check()
     # One from outside may call itself something else than what it was asked for by.
     return replace(explanation, explainer=name)
 

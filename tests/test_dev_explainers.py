@@ -17,7 +17,7 @@ from glossator.datasets.corpora import Corpus
 from glossator.datasets.truth import LIBRARY, Ground, plant
 from glossator.datasets.truth_text import made_up
 from glossator.embedder import Vectors
-from glossator.errors import ConfigError, ReplyError
+from glossator.errors import ConfigError, ProviderError, ReplyError
 from glossator.explainers.abstention import NO_PATTERN, sees_none
 from glossator.explainers.best_of import BestOfExplainer
 from glossator.explainers.build import build_explainer, needs_llm
@@ -27,7 +27,7 @@ from glossator.explainers.revise import ReviseExplainer, mistakes
 from glossator.explainers.senses import SensesExplainer, clusters
 from glossator.explainers.table import Explainer
 from glossator.llm import LLM, Can, Reply, Request, ScriptedLLM
-from glossator.types import Explanation, FeatureId, FeatureRecord, Split
+from glossator.types import Explanation, FeatureId, FeatureRecord, Split, Usage
 from glossator.units import OnDev, explain_one
 
 NUMBERS = "numbers of one digit"
@@ -360,6 +360,48 @@ def test_a_draft_that_cannot_be_read_is_left_out_and_all_of_them_are_an_error(
     assert explained(BestOfExplainer(Failing(2), trial(record, heard)), record).text == NUMBERS
     with pytest.raises(ReplyError, match="no phrase"):
         explained(BestOfExplainer(Failing(9), trial(record, heard)), record)
+
+
+@dataclass
+class Losing:
+    """A language model of whose replies one is lost on the way."""
+
+    llm: LLM
+    at: int
+    """Its number, from 0."""
+    asked: int = 0
+    name: str = "losing"
+
+    @property
+    def can(self) -> Any:
+        """As the model inside."""
+        return self.llm.can
+
+    async def reply(self, request: Request) -> Reply:
+        """As the model inside, but for the one."""
+        self.asked += 1
+        if self.asked == self.at + 1:
+            raise ReplyError("an empty body", usage=Usage(calls=1), broken=True)
+        return await self.llm.reply(request)
+
+
+@pytest.mark.parametrize("name", ["senses", "revise", "best-of", "max-act"])
+def test_what_is_said_never_depends_on_which_reply_was_lost(
+    name: str, records: dict[str, FeatureRecord], heard: Heard
+) -> None:
+    record = records[SENSES]
+    asyncio.run(explain_one(CONFIG, record, name, heard, embedder=Letters()))
+    explaining = [
+        i
+        for i, request in enumerate(heard.requests)
+        if "You study one neuron" in request.messages[0].content
+    ]
+    assert explaining
+    for i in explaining:
+        losing = Losing(heard.oracle, i)
+        with pytest.raises((ReplyError, ProviderError), match="an empty body") as caught:
+            asyncio.run(explain_one(CONFIG, record, name, losing, embedder=Letters()))
+        assert isinstance(caught.value, ProviderError) or caught.value.broken
 
 
 # -- triage ----------------------------------------------------------------------------------------

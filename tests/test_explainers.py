@@ -201,6 +201,12 @@ def test_the_prompt_holds_train_texts_only(record: FeatureRecord) -> None:
         ("The neuron reacts to marks such as ,.", "marks such as ,"),
         ('The neuron reacts to ",".', '","'),
         ("  \n**The neuron reacts to** x", "x"),
+        ("The neuron reacts to numbers over 5,000.", "numbers over 5,000"),
+        (
+            "sums such as 1,000, 20,000 and 1,000,000",
+            "sums such as 1,000, 20,000 and 1,000,000",
+        ),
+        ("years, 1990,years", "years, 1990"),
     ],
 )
 def test_a_phrase_is_read(reply: str, wanted: str) -> None:

@@ -7,8 +7,9 @@ import re
 
 import pytest
 
+from glossator.config import RunConfig
 from glossator.datasets.planted import collect_planted
-from glossator.errors import ConfigError, ReplyError
+from glossator.errors import ConfigError, ProviderError, ReplyError
 from glossator.experiments import Experiments, SubjectLive, live_function
 from glossator.explainers.both import BothExplainer, parse
 from glossator.explainers.build import build_explainer, needs_live
@@ -18,6 +19,7 @@ from glossator.explainers.sasc import SascExplainer
 from glossator.llm import Reply, Request, ScriptedLLM
 from glossator.subject import load_subject
 from glossator.types import FeatureId, FeatureRecord, Pool, Split, Usage
+from glossator.units import explain_one
 from tests.tiny_llama import save_tiny_llama, some_texts
 
 
@@ -215,6 +217,24 @@ def test_sasc_without_a_usable_reply_is_an_error_with_its_cost(record: FeatureRe
         )
     assert caught.value.usage is not None
     assert caught.value.usage.calls == len(llm.requests)
+
+
+def test_sasc_gives_up_where_the_provider_lost_a_proposal(record: FeatureRecord) -> None:
+    given = writer(["rivers", "bread"]).rule
+    assert callable(given)
+    proposals = 0
+
+    def rule(request: Request) -> Reply | str:
+        nonlocal proposals
+        proposals += "must" not in request.messages[-1].content
+        if proposals == 2 and "must" not in request.messages[-1].content:
+            raise ReplyError("an empty body", broken=True)
+        return given(request)
+
+    live = live_function(river, record)
+    with pytest.raises(ProviderError, match="a reply was lost on the way: an empty body"):
+        asyncio.run(explain_one(RunConfig(), record, "sasc", ScriptedLLM(rule), live))
+    assert proposals == 3
 
 
 def test_sasc_of_what_never_fires_asks_nobody(record: FeatureRecord) -> None:

@@ -37,10 +37,10 @@ class Hasty(Metered):
 
 
 class Losing:
-    """A server that answers each `every`-th question of detection with a fault, while it is ill."""
+    """A server that answers each `every`-th question of a kind with a fault, while it is ill."""
 
-    def __init__(self, fault: Fault, every: int = 5) -> None:
-        self.ill = True
+    def __init__(self, fault: Fault, every: int = 5, kind: str = "detect") -> None:
+        self.ill, self.kind = True, kind
         self.lost: list[str] = []
         self._seen: list[str] = []
         self._fault, self.every = fault, every
@@ -48,7 +48,7 @@ class Losing:
 
     def _admit(self, now: float) -> Fault | None:
         asked = self.server.log[-1]
-        if not self.ill or about(asked.messages) != "detect":
+        if not self.ill or about(asked.messages) != self.kind:
             return None
         body = json.dumps(asked.body)
         if body not in self._seen:
@@ -120,6 +120,29 @@ def test_a_lost_reply_of_a_wrong_explanation_or_of_dev_counts_as_much(
                 losing.ill = False
                 assert do(config, fresh).status is RunStatus.DONE
                 assert rows(fresh) == expected
+
+
+@pytest.mark.parametrize("explainer", ["best-of", "revise"])
+def test_an_explanation_of_which_a_reply_was_lost_is_given_up_and_mended(
+    folder: Path, tmp_path: Path, store: Store, explainer: str, hasty: None
+) -> None:
+    losing = Losing(LOST["html"], every=2, kind="explain")
+    with losing.server as server:
+        config = config_for(
+            folder, server, features="0", explainers=[explainer], scorers=["detection"]
+        )
+        losing.ill = False
+        expected = undisturbed(config, tmp_path)
+        losing.ill = True
+        assert do(config, store).status is RunStatus.SOME_FAILED
+        assert losing.lost
+        (failure,) = store.failures("r1")
+        assert (failure.stage, failure.part, kind_of(failure)) == ("explain", explainer, "provider")
+        assert store.explanations_of("r1") == []
+        losing.ill = False
+        assert do(config, store).status is RunStatus.DONE
+        assert rows(store) == expected
+        assert store.failures("r1") == []
 
 
 @pytest.mark.parametrize("answer", [Answer("maybe"), Answer("", finish="refused")])

@@ -208,6 +208,19 @@ def test_the_page_shows_what_was_run_and_every_figure_of_a_score(store: Store) -
         assert expected in page.text
 
 
+def test_how_an_explanation_was_made_is_told_beside_it(store: Store) -> None:
+    run = filled(store)
+    assert "Note:" not in report(store)[1].text
+    note = "4 of 10 examples were left out: the prompt was too long for <local>"
+    said = Explanation(feature(0), "birds", "contrastive", "local", note=note)
+    none = Explanation(feature(0), "", "senses", abstained="no pattern", note="triage: asked")
+    for one in (said, none):
+        store.put_explanation(run.id, one)
+    _, page = report(store)
+    assert f"Note: {note}" in page.text
+    assert "Note: triage: asked" in page.text
+
+
 def test_the_verdict_counts_pairs_that_the_baseline_won(store: Store) -> None:
     filled(store)
     _, page = report(store)
