@@ -22,6 +22,7 @@ from glossator.experiments import Experiments, live_function
 from glossator.explainers.build import DRAFT, needs_llm
 from glossator.live import Live
 from glossator.llm import LLM, as_llm
+from glossator.neighbours import Neighbours
 from glossator.pipeline import ungrouped
 from glossator.providers.journal import MemoryJournal
 from glossator.providers.metered import Metered
@@ -106,6 +107,8 @@ async def score(
     seed: int = 0,
     precision: float = 0.0,
     per_call: int = 0,
+    n_hard: int = 0,
+    neighbours: Sequence[FeatureRecord] = (),
     offline: bool = False,
     live: Live | None = None,
 ) -> list[Score]:
@@ -124,6 +127,9 @@ async def score(
         precision: half of the interval's width at which no more windows are read; 0 reads all.
         per_call: windows that a language model judges in one request; 0 means ten, and one where
             the model runs in this process.
+        n_hard: silent windows that look like firing ones, of each kind, that detection is asked
+            about beside these; `neighbours` and `live` are needed for two of the three kinds.
+        neighbours: records of other features of the site, among which the nearest are found.
         offline: never try the network.
         live: for scorers that make experiments, from `live_on` or `live_function`.
 
@@ -147,6 +153,10 @@ async def score(
         seed,
     )
     try:
+        near: tuple[FeatureRecord, ...] = ()
+        if n_hard and neighbours:
+            among = Neighbours.among(neighbours, bundled(offline))
+            near = await asyncio.to_thread(among.of, record)
         parts = [
             build_scorer(
                 name,
@@ -154,9 +164,12 @@ async def score(
                 wrong,
                 simulator=simulator,
                 llm=model,
-                settings=Settings(n_scored, seed=seed, precision=precision, per_call=per_call),
+                settings=Settings(
+                    n_scored, seed=seed, n_hard=n_hard, precision=precision, per_call=per_call
+                ),
                 embedder=bundled(offline),
                 live=live,
+                neighbours=near,
             )
             for name in names
         ]

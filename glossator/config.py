@@ -212,6 +212,9 @@ class RunConfig(_Options):
     """Half of the interval's width at which a scorer reads no more of them; 0 reads all."""
     per_call: int = _setting(0, least=0, most=100)
     """Windows that a language model judges in one request; 0: ten behind an API, one in process."""
+    n_hard: int = _setting(0, least=0, most=10_000)
+    """Silent windows that look like firing ones, of each kind, that detection is asked about beside
+    those that are scored."""
     n_shuffled: int = _setting(5, least=0, most=1_000)
     """Wrong explanations scored for the null."""
     seed: int = _setting(0, least=0, most=2**63 - 1)

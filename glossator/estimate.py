@@ -22,7 +22,6 @@ from glossator.explainers.build import needs_llm
 from glossator.forecast import Forecast, download_bytes, subject_rate
 from glossator.models import Usable, Who, check_batch, explains, judges
 from glossator.pipeline import STAGES, check_names, check_readable
-from glossator.providers.journal import LaterJournal
 from glossator.providers.prices import FREE
 from glossator.reading import (
     chosen_features,
@@ -35,10 +34,11 @@ from glossator.reading import (
     subject_of,
 )
 from glossator.rows import packed
+from glossator.scorers.looks import FIRST
 from glossator.scorers.nulls import Wrong
 from glossator.standing import stand_in_for
 from glossator.store import Store
-from glossator.trial import Amount, StandIn, Trial
+from glossator.trial import Amount, Case, StandIn, Trial, hangs_on_answers
 from glossator.types import Explanation, FeatureId, FeatureRecord, Usage
 from glossator.units import scorer_for, scoring_asks
 
@@ -55,7 +55,8 @@ class Plan:
     units: Mapping[str, int]
     """What is left, by stage: features to collect, explanations, scores."""
     calls: int
-    """Calls to language models, repeated attempts left out."""
+    """Calls to language models, repeated attempts left out; like all that has a `_high` beside it,
+    the least, where it hangs on what is answered how much has to be asked."""
     prompt_tokens: int
     cache_read_tokens: int
     """Of these, read from the provider's cache if that hits."""
@@ -64,13 +65,19 @@ class Plan:
     """With replies of the usual length, and what providers cache read from there; None where a
     price is unknown."""
     dollars_high: float | None
-    """With nothing cached, and every reply as long as it may be."""
+    """With as much asked as may have to be, nothing cached, and every reply as long as it may
+    be."""
     seconds: float
     disk_bytes: int
-    """By which the store grows."""
+    """By which the store grows, at most."""
     download_bytes: int
     """Of models that are still to be fetched."""
     notes: tuple[str, ...]
+    calls_high: int
+    """With as much asked as may have to be; the same as `calls` where that is known before."""
+    prompt_tokens_high: int
+    completion_tokens_high: int
+    seconds_high: float
 
 
 def plan(
@@ -156,7 +163,18 @@ class _Estimate:
             units["collect"], seconds, disk = self._collecting(tuple(stages) == ("collect",))
         elif any(f not in self.recorded for f in self.features) and "explain" in stages:
             raise not_collected(next(f for f in self.features if f not in self.recorded))
-        trial = Trial(config, self._record, self._explanations())
+        cases = tuple(Case) if hangs_on_answers(config) else (Case.MOST,)
+        found = [await self._asked(case, stages, units) for case in cases]
+        disk += units.get("score", 0) * SCORE_BYTES
+        return self._sum(units, found[0], found[-1], seconds, disk)
+
+    async def _asked(
+        self, case: Case, stages: Sequence[str], units: dict[str, int]
+    ) -> list[Amount]:
+        """What `stages` ask, part by part, in the one case; what is left is put into `units`."""
+        config = self.config
+        self._stand_ins = {who: by.anew() for who, by in self._stand_ins.items()}
+        trial = Trial(config, self._record, self._explanations(), self.features, case)
         amounts: list[Amount] = []
         if "explain" in stages:
             left = self._left("explain", config.explainers, self.features)
@@ -177,7 +195,6 @@ class _Estimate:
                 for features in self._left("score", [f"{e}/{s}"], of[e]).values()
             }
             units["score"] = sum(map(len, left.values()))
-            disk += units["score"] * SCORE_BYTES
             if units["score"] and scoring_asks(config):
                 by = await self._stand_in(judges(config))
                 self._check_scorers(by)
@@ -185,24 +202,35 @@ class _Estimate:
                     explainer, _, name = part.partition("/")
                     if features:
                         amounts.append(await trial.score(explainer, name, features, by))
-        return self._sum(units, amounts, seconds, disk)
+        return amounts
 
     def _sum(
-        self, units: Mapping[str, int], amounts: Sequence[Amount], seconds: float, disk: float
+        self,
+        units: Mapping[str, int],
+        least: Sequence[Amount],
+        most: Sequence[Amount],
+        seconds: float,
+        disk: float,
     ) -> Plan:
-        used = sum((a.used for a in amounts), Usage())
+        # What asks less of one part may lead to dearer questions in another.
+        pairs = [sorted(two, key=lambda a: a.used.calls) for two in zip(least, most, strict=True)]
+        low, high = ([pair[i] for pair in pairs] for i in (0, 1))
+        used, used_high = (sum((a.used for a in amounts), Usage()) for amounts in (low, high))
         forecast = Forecast(self.store, self.limits)
         priced = {s.rehearsal.name: s.rehearsal.price for s in self._stand_ins.values()}
-        for amount in amounts:
-            free = priced[amount.llm] is FREE
-            seconds += forecast.seconds(amount, local=free)
-            disk += ROW_BYTES * amount.stored_bytes
-        at_most = None if used.cost is None else sum(a.dollars_at_most for a in amounts)
-        asked = {a.llm for a in amounts if a.used.calls}
+        took, took_high = (
+            sum(forecast.seconds(a, local=priced[a.llm] is FREE) for a in amounts)
+            for amounts in (low, high)
+        )
+        disk += ROW_BYTES * sum(a.stored_bytes for a in high)
+        unknown = used.cost is None or used_high.cost is None
+        at_most = None if unknown else sum(a.dollars_at_most for a in high)
+        asked = {a.llm for a in high if a.used.calls}
         self.notes += forecast.notes
-        self.notes += self._about_money(sorted(n for n in asked if priced[n] is None), used)
+        self.notes += self._about_answers(used, used_high)
+        self.notes += self._about_money(sorted(n for n in asked if priced[n] is None), used_high)
         specs = [who.spec for who in self._stand_ins if who.is_local]
-        wanted = download_bytes(specs) if used.calls else 0
+        wanted = download_bytes(specs) if used_high.calls else 0
         if wanted and self.limits.offline:
             self.notes.append("models are missing, and the run would refuse: leave out --offline")
         return Plan(
@@ -212,12 +240,16 @@ class _Estimate:
             used.prompt_tokens,
             used.cache_read_tokens,
             used.completion_tokens,
-            used.cost,
+            None if unknown else used.cost,
             at_most,
-            seconds,
+            seconds + took,
             int(disk),
             wanted,
             tuple(self.notes),
+            used_high.calls,
+            used_high.prompt_tokens,
+            used_high.completion_tokens,
+            seconds + took_high,
         )
 
     # -- collecting ------------------------------------------------------------------------------
@@ -276,7 +308,7 @@ class _Estimate:
             rehearsal, notice = await stand_in_for(who, self.limits, asked)
             self.notes += [notice] if notice else []
             kept = (lambda _: None) if store is None else Usable.of(store, self.run).get
-            self._stand_ins[who] = StandIn.of(rehearsal, LaterJournal(kept))
+            self._stand_ins[who] = StandIn.of(rehearsal, kept)
         return self._stand_ins[who]
 
     def _check_scorers(self, by: StandIn) -> None:
@@ -287,6 +319,22 @@ class _Estimate:
             scorer_for(self.config, name, anything, wrong, by.llm, BlankEmbedder(), live)
 
     # -- money -------------------------------------------------------------------------------------
+
+    def _about_answers(self, low: Usage, high: Usage) -> list[str]:
+        """What the low figures and the high ones stand for, where they differ."""
+        config, notes = self.config, []
+        if low.calls == high.calls:
+            return []
+        if config.precision and config.n_scored > FIRST:
+            notes.append(
+                f"precision: low if {FIRST} windows a score are enough for \u00b1 "
+                f"{config.precision:g}, high if it takes all {config.n_scored}"
+            )
+        if config.triage:
+            notes.append("triage: low if no feature needs a language model, high if all do")
+        if config.n_hard:
+            notes.append("n-hard: low if only the nearest windows are to be had, high if all are")
+        return notes
 
     def _about_money(self, unpriced: Sequence[str], used: Usage) -> list[str]:
         notes = []

@@ -32,6 +32,7 @@ from glossator.explainers.build import needs_llm
 from glossator.live import Live
 from glossator.llm import Purpose, working_on
 from glossator.models import Models, Who, check_batch, explains, judges
+from glossator.neighbours import Neighbours
 from glossator.progress import Progress, Tell
 from glossator.providers.budget import Budget
 from glossator.providers.errand import PACE, Pace
@@ -49,7 +50,7 @@ from glossator.reading import (
     subject_of,
 )
 from glossator.runs import Run, RunStatus
-from glossator.scorers.build import AUTO
+from glossator.scorers.build import AUTO, takes
 from glossator.scorers.nulls import Wrong
 from glossator.scorers.table import SCORERS, SIMULATORS
 from glossator.scorers.together import first_of
@@ -217,6 +218,7 @@ class _Job:
     models: Models
     collecting: Collecting
     experiments: Experiments
+    neighbours: Neighbours
     explainer_llm: Metered | None = None
     scorer_llm: Metered | None = None
 
@@ -268,7 +270,13 @@ class _Job:
                 config, limits, store, begun.collection, subject, corpus, coder, say
             )
             experiments = Experiments(subject, config.ctx, config.batch_size)
-            yield cls(config, limits, store, begun, features, say, models, collecting, experiments)
+            neighbours = Neighbours(
+                features, lambda f: store.record(begun.collection, f), bundled(limits.offline)
+            )
+            yield cls(
+                *(config, limits, store, begun, features, say, models, collecting, experiments),
+                neighbours,
+            )
 
     # -- language models -----------------------------------------------------------------------
 
@@ -375,8 +383,10 @@ class _Job:
         record = self.collecting.record(feature)
         embedder = bundled(self.limits.offline)
         live = self._live(feature, record.train.peak)
+        hard = self.config.n_hard > 0 and takes(name, "hard")
+        near = await asyncio.to_thread(self.neighbours.of, record) if hard else ()
         score = await score_one(
-            self.config, record, explanation, others, name, self.scorer_llm, embedder, live
+            self.config, record, explanation, others, name, self.scorer_llm, embedder, live, near
         )
         with self.store.transaction():
             self.models.settle()

@@ -112,7 +112,8 @@ class OnDev:
         """
         none = Wrong("shuffled", ())
         llm = Watched.of(self.llm)
-        scorer = scorer_for(self.config, self.scorer, explanation, none, llm, self.embedder)
+        plain = replace(self.config, n_hard=0)
+        scorer = scorer_for(plain, self.scorer, explanation, none, llm, self.embedder)
         score = await scorer.score(explanation, self.dev)
         if llm is not None:
             llm.check()
@@ -173,8 +174,9 @@ def scorer_for(
     llm: LLM | None,
     embedder: Embedder,
     live: Live | None = None,
+    neighbours: Sequence[FeatureRecord] = (),
 ) -> Scorer:
-    """The scorer called `name`.
+    """The scorer called `name`; `neighbours` as for `build_scorer`.
 
     Raises:
         ConfigError, Unsupported: if it cannot work with `llm`.
@@ -188,11 +190,13 @@ def scorer_for(
         settings=Settings(
             config.n_scored,
             seed=config.seed,
+            n_hard=config.n_hard,
             precision=config.precision,
             per_call=config.per_call,
         ),
         embedder=embedder,
         live=live,
+        neighbours=neighbours,
     )
 
 
@@ -219,8 +223,11 @@ async def score_one(
     llm: LLM | None,
     embedder: Embedder,
     live: Live | None = None,
+    neighbours: Sequence[FeatureRecord] = (),
 ) -> Score:
     """What the scorer called `name` gives `explanation`; `others` are all of the run.
+
+    `neighbours` are features that fire on text like its, for hard windows.
 
     Raises:
         ReplyError: if no reply could be used, of the kind that most of the failures are.
@@ -231,7 +238,7 @@ async def score_one(
     n_wrong = config.n_shuffled if asks else max(config.n_shuffled, FREE_NULLS)
     wrong = choose_wrong(explanation, others, n_wrong, config.seed)
     watched = Watched.of(llm)
-    scorer = scorer_for(config, name, explanation, wrong, watched, embedder, live)
+    scorer = scorer_for(config, name, explanation, wrong, watched, embedder, live, neighbours)
     score = await scorer.score(explanation, record.test, record.dev)
     if watched is not None:
         watched.check()

@@ -1,25 +1,28 @@
 """Figures on hard silent windows, beside a score whose estimate stays on random ones.
 
-An explanation that is a little too broad passes where silent windows are about something else. The
-silent windows nearest in meaning to firing ones show it; they are no sample of the pool, so they
-enter no estimate.
+An explanation that is a little too broad passes where silent windows are about something else. Hard
+ones show it, each kind in its way; they are no sample of the pool, so they enter no estimate.
 """
 
 from __future__ import annotations
 
-import asyncio
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
-from glossator.embedder import Embedder
-from glossator.hard import nearest_silent
+from glossator.hard import HardText
 from glossator.scorers.asking import Rate, ratings
+from glossator.scorers.sample import chance_for
 from glossator.scorers.wilson import wilson
 from glossator.types import SILENT, Example, Explanation, Measure, Prediction, Score, Split
 
-ON_HARD = "false alarms on hard silent windows, not of the pool"
 ON_RANDOM = "false alarms on random silent windows, unweighted"
 FAILED_HARD = "hard silent windows that could not be judged"
+
+
+def alarms_on(kind: str) -> str:
+    """The name of the figure on hard windows of that `kind` of `hard.KINDS`."""
+    return f"false alarms on {kind}, not of the pool"
 
 
 async def against_hard(
@@ -27,32 +30,40 @@ async def against_hard(
     explanation: Explanation,
     split: Split,
     rate: Rate[Example],
-    embedder: Embedder | None,
-    n: int,
+    source: HardText | None,
+    seed: int,
 ) -> Score:
-    """`score` with the share of `n` hard silent windows that are called firing, if there are any.
+    """`score` with the share of hard silent windows that are called firing, by kind.
 
-    The hard ones are of the windows of `split` that were not scored, and called at the score's own
-    threshold; its predictions, value and interval are as they were.
+    The hard ones are none of those that were scored, and called at the score's own threshold; its
+    predictions, value and interval are as they were. The note says which kinds are missing, and
+    why.
 
     Raises:
         ProviderError, BudgetSpent, Unsupported: as the language model does.
         AssetError: if the embedder could not be had.
     """
     threshold = score.measures.get("threshold", Measure(None)).value
-    if n < 1 or embedder is None or score.value is None or threshold is None:
+    if source is None or score.value is None or threshold is None:
         return score
     seen = {p.example for p in score.predictions}
-    left = [e for e in split.silent if e.key not in seen]
-    hard = await asyncio.to_thread(nearest_silent, split.firing, left, embedder, n)
-    found, usage = await ratings(rate, explanation, hard)
+    found = await source.of(split, seen, chance_for(seed, "hard", explanation.feature))
+    said, usage = await ratings(rate, explanation, [w for hard in found for w in hard.windows])
     silent = [p for p in score.predictions if p.stratum == SILENT]
-    measures = {
-        ON_HARD: called(found, threshold),
-        ON_RANDOM: called(silent, threshold),
-        FAILED_HARD: Measure(float(sum(bool(p.failure) for p in found))),
-    }
-    return replace(score, measures={**score.measures, **measures}, usage=score.usage + usage)
+    measures = {ON_RANDOM: called(silent, threshold)}
+    left = iter(said)
+    for hard in found:
+        of_kind = list(itertools.islice(left, len(hard.windows)))
+        if of_kind:
+            measures[alarms_on(hard.kind)] = called(of_kind, threshold)
+    measures[FAILED_HARD] = Measure(float(sum(bool(p.failure) for p in said)))
+    missing = [f"no {hard.kind}: {hard.missing}" for hard in found if not hard.windows]
+    return replace(
+        score,
+        measures={**score.measures, **measures},
+        usage=score.usage + usage,
+        note="; ".join(filter(None, [score.note, *missing])),
+    )
 
 
 def called(predictions: Sequence[Prediction], threshold: float) -> Measure:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from glossator.embedder import Embedder, bundled
 from glossator.errors import ConfigError
+from glossator.hard import HardText
 from glossator.live import Live
 from glossator.llm import LLM, Can
 from glossator.registry import assemble
@@ -13,7 +15,7 @@ from glossator.scorers.judge import AskingJudge, Judge, SimulatedJudge
 from glossator.scorers.nulls import Wrong
 from glossator.scorers.panel import PanelJudge
 from glossator.scorers.table import SCORERS, SIMULATORS, Scorer, Simulator
-from glossator.types import Explanation
+from glossator.types import Explanation, FeatureRecord
 
 AUTO = "auto"
 PER_CALL = 10
@@ -30,7 +32,7 @@ class Settings:
     """Unrelated explanations that `contrast` subtracts."""
     seed: int = 0
     n_hard: int = 0
-    """Hard silent windows that `detection` asks about beside the scored ones."""
+    """Hard silent windows of each kind that `detection` asks about beside the scored ones."""
     precision: float = 0.0
     """Half of the interval's width at which a scorer stops before `n_scored`; 0 never stops it."""
     per_call: int = 0
@@ -124,6 +126,15 @@ def wants_llm(name: str) -> bool:
     return "llm" in getattr(SCORERS.load(name), "__dataclass_fields__", {})
 
 
+def takes(name: str, setting: str) -> bool:
+    """Whether the scorer called `name` has a setting of that name, such as `hard` or `precision`.
+
+    Raises:
+        NotRegistered: if there is no such scorer.
+    """
+    return setting in getattr(SCORERS.load(name), "__dataclass_fields__", {})
+
+
 def asks_llm(name: str, explanation: Explanation, simulator: str, llm: LLM | None) -> bool:
     """Whether the scorer called `name` asks a language model for `explanation`.
 
@@ -148,10 +159,12 @@ def build_scorer(
     settings: Settings | None = None,
     embedder: Embedder | None = None,
     live: Live | None = None,
+    neighbours: Sequence[FeatureRecord] = (),
 ) -> Scorer:
     """The scorer called `name`, for `explanation`, with `wrong` ones for its null.
 
-    `live` is of the explanation's feature.
+    `live` is of the explanation's feature, and `neighbours` are those that fire on text like its,
+    the nearest first.
 
     Raises:
         NotRegistered: if there is no such scorer or simulator.
@@ -169,7 +182,6 @@ def build_scorer(
         "seed": settings.seed,
         "simulator_name": chosen,
         "embedder": embedder or bundled(),
-        "n_hard": settings.n_hard,
         "precision": settings.precision,
     }
     wanted = part.__dataclass_fields__ if hasattr(part, "__dataclass_fields__") else {}
@@ -190,5 +202,8 @@ def build_scorer(
                 "gl.live_on(subject, record)"
             )
         available["live"] = live
+    if settings.n_hard and "hard" in wanted:
+        theirs = tuple(neighbours)
+        available["hard"] = HardText(settings.n_hard, embedder or bundled(), live, theirs)
     built: Scorer = assemble(part, **available)
     return built

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from glossator.embedder import Embedder
+from glossator.hard import HardText
 from glossator.scorers.against_hard import against_hard
 from glossator.scorers.asking import Rated
 from glossator.scorers.estimates import Calls
@@ -49,10 +49,9 @@ class DetectionScorer:
     seed: int = 0
     precision: float = 0.0
     """Half of the interval's width at which no more windows are asked about; 0 asks about all."""
-    embedder: Embedder | None = None
-    n_hard: int = 0
-    """Silent windows, the nearest in meaning to firing ones, that are asked about beside these; the
-    figure on them is a measure of its own, and they enter no other."""
+    hard: HardText | None = None
+    """Silent windows that look like firing ones, asked about beside these; the figures on them are
+    measures of their own, and they enter no other."""
 
     async def score(
         self, explanation: Explanation, split: Split, dev: Split | None = None
@@ -71,7 +70,7 @@ class DetectionScorer:
             dev_units=draw_dev(dev, self.n_calibration, explanation.feature, self.seed),
             precision=self.precision,
         )
-        return await against_hard(score, explanation, split, self._rate, self.embedder, self.n_hard)
+        return await against_hard(score, explanation, split, self._rate, self.hard, self.seed)
 
     async def _rate(self, explanation: Explanation, examples: Sequence[Example]) -> list[Rated]:
         return await judged(self.judge, explanation, examples)

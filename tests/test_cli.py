@@ -599,9 +599,11 @@ class Script(ModuleType):
     ) -> Plan:
         units = {"explain": 12, "score": 24}
         unknown = Plan(12, units, 340, 51_000, 900, 700, None, None, 400.0, 1_500_000, 9_000_000,
-                       ("local: no price",))  # fmt: skip
+                       ("local: no price",), 340, 51_000, 700, 400.0)  # fmt: skip
         return (
-            dataclasses.replace(unknown, dollars_low=0.5, dollars_high=1.25) if fresh else unknown
+            dataclasses.replace(unknown, dollars_low=0.5, dollars_high=1.25, calls_high=990)
+            if fresh
+            else unknown
         )
 
 
@@ -619,6 +621,10 @@ class Plan:
     disk_bytes: int
     download_bytes: int
     notes: tuple[str, ...]
+    calls_high: int
+    prompt_tokens_high: int
+    completion_tokens_high: int
+    seconds_high: float
 
 
 def scripted(patch: pytest.MonkeyPatch, script: Script) -> Script:
@@ -694,7 +700,10 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing_behind(
     assert "unknown: no price is known" in done.stdout
     assert "6m 40s" in done.stdout
     assert "1.5 MB, and 9 MB to fetch" in done.stdout
-    assert "$0.5000 to $1.25" in command("run", "--dry-run", "--fresh", folder=tmp_path).stdout
+    ranged = command("run", "--dry-run", "--fresh", folder=tmp_path).stdout
+    assert "$0.5000 to $1.25" in ranged
+    assert "340 to 990" in ranged
+    assert " to " not in done.stdout.replace("left to do", "").replace("to fetch", "")
     plan = command.document("run", "--dry-run", folder=tmp_path)
     assert (plan["calls"], plan["dollars_low"], plan["dollars_high"]) == (340, None, None)
     assert list(tmp_path.iterdir()) == []

@@ -162,6 +162,80 @@ def rule(messages: Any) -> str:
     return answer([(m["role"], m["content"]) for m in messages])
 
 
+# -- what hangs on what is answered ----------------------------------------------------------------
+
+MANY = {"features": "0", "scorers": ["detection"], "n_scored": 120, "n_top": 20, "tokens": 40_000}
+MANY |= {"n_per_quantile": 16, "n_silent": 60}
+
+
+@pytest.mark.parametrize(
+    ("precision", "fewest"), [(0.9, True), (1e-4, False), (0.12, None)], ids=str
+)
+def test_a_precision_gives_a_low_figure_for_the_first_look_and_a_high_one_for_the_last(
+    folder: Path, store: Store, server: Loopback, precision: float, fewest: bool | None
+) -> None:
+    server.count, server.around = reckoned, 4
+    others: dict[str, Any] = {**MANY, "base_url": server.openai_url}
+    planned = estimate(folder, store, precision=precision, **others)
+    assert planned.calls * 1.5 < planned.calls_high
+    assert planned.prompt_tokens * 1.5 < planned.prompt_tokens_high
+    assert planned.completion_tokens < planned.completion_tokens_high
+    assert planned.seconds < planned.seconds_high
+    assert any("precision: low if 40 windows a score are enough" in n for n in planned.notes)
+    do(config_for(folder, precision=precision, **others), store)
+    used = store.used("r1")
+    if fewest is not None:
+        assert within(planned.calls if fewest else planned.calls_high, used.calls, 0.1)
+    assert planned.calls * 0.9 <= used.calls <= planned.calls_high * 1.1
+    assert planned.prompt_tokens * 0.7 <= used.prompt_tokens <= planned.prompt_tokens_high * 1.3
+
+
+def test_with_as_few_windows_as_one_look_takes_there_is_one_figure(
+    folder: Path, server: Loopback
+) -> None:
+    url = server.openai_url
+    planned = estimate(folder, features="0", precision=0.05, base_url=url, n_scored=40)
+    assert planned.calls == planned.calls_high
+    assert not any("precision" in note for note in planned.notes)
+
+
+@pytest.mark.parametrize("simulator", ["auto", "reply"])
+def test_triage_gives_a_low_figure_for_nobody_asked_and_a_high_one_for_all(
+    folder: Path, store: Store, server: Loopback, simulator: str
+) -> None:
+    server.count, server.around = reckoned, 4
+    others: dict[str, Any] = {"features": "0-2", "simulator": simulator}
+    others |= {"scorers": ["detection"], "base_url": server.openai_url}
+    planned, plain = (estimate(folder, store, triage=t, **others) for t in (True, False))
+    assert any("triage: low if no feature" in note for note in planned.notes)
+    if simulator == "auto":  # Patterns are run as programs, on dev and on test.
+        assert planned.calls == 0
+        assert planned.calls_high == plain.calls
+    else:
+        assert 0 < planned.calls < planned.calls_high
+        assert planned.calls_high >= plain.calls + 3 * 4  # Dev is read for the cheap one, too.
+    do(config_for(folder, triage=True, **others), store)
+    used = store.used("r1")
+    assert planned.calls * 0.9 <= used.calls <= planned.calls_high * 1.1
+    assert planned.prompt_tokens * 0.7 <= used.prompt_tokens <= planned.prompt_tokens_high * 1.3
+
+
+@pytest.mark.assets
+def test_hard_windows_are_counted_up_to_all_that_were_asked_for(
+    folder: Path, store: Store, server: Loopback
+) -> None:
+    server.count, server.around = reckoned, 4
+    others: dict[str, Any] = {"features": "0-2", "scorers": ["detection"]}
+    others |= {"base_url": server.openai_url, "n_silent": 12}
+    plain = estimate(folder, store, **others)
+    planned = estimate(folder, store, n_hard=4, **others)
+    assert plain.calls == plain.calls_high < planned.calls < planned.calls_high
+    # A window may be of two kinds, and is asked about once.
+    assert plain.calls + 3 * 2 * 4 < planned.calls_high <= plain.calls + 3 * 3 * 4
+    do(config_for(folder, n_hard=4, **others), store)
+    assert planned.calls <= store.used("r1").calls <= planned.calls_high
+
+
 # -- what the store holds already ------------------------------------------------------------------
 
 

@@ -35,7 +35,7 @@ GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
         ),
     ),
     "assets": (2, ("assets",)),
-    "embedder": (2, ("embedder", "hard")),
+    "embedder": (2, ("embedder", "hard", "neighbours")),
     "subject": (2, ("subject", "architectures", "hooks", "heads", "weights", "control")),
     "sae": (2, ("sae",)),
     "providers": (2, ("providers",)),

@@ -16,8 +16,9 @@ import glossator as gl
 from glossator.datasets.planted import word_pieces
 from glossator.embedder import Vectors, bundled
 from glossator.errors import Refused, Unsupported
+from glossator.hard import NEAREST, NEIGHBOUR, REPLACED
 from glossator.llm import LLM, Can, Reply, Request, ScriptedLLM
-from glossator.scorers.against_hard import FAILED_HARD, ON_HARD, ON_RANDOM
+from glossator.scorers.against_hard import FAILED_HARD, ON_RANDOM, alarms_on
 from glossator.scorers.build import Settings, build_scorer
 from glossator.scorers.compare import paired_difference
 from glossator.scorers.embedding import EmbeddingScorer
@@ -528,6 +529,9 @@ def test_the_bundled_embedder_ranks_windows_by_subject() -> None:
 # -- hard negatives beside detection ---------------------------------------------------------------
 
 
+ON_HARD = alarms_on(NEAREST)
+
+
 def detected(rule: Callable[[Request], float], n_hard: int) -> Score:
     llm = ScriptedLLM(lambda r: yes_or_no(rule(r), r), can=ABLE)
     record = planted()[RIVER]
@@ -549,7 +553,10 @@ def test_hard_windows_get_a_figure_of_their_own_and_change_no_other() -> None:
     assert beside.measures[FAILED_HARD].value == 0
     assert beside.usage.calls == without.usage.calls + 12
     same = {k: m for k, m in beside.measures.items() if k in without.measures}
-    assert replace(beside, measures=same, usage=without.usage) == without
+    note = f"{without.note}; no {NEIGHBOUR}: no other feature of the site is at hand"
+    note += f"; no {REPLACED}: there is no live subject that could read them"
+    assert beside.note == note
+    assert replace(beside, measures=same, usage=without.usage, note=without.note) == without
 
 
 def test_who_takes_near_for_the_same_is_found_out_on_hard_windows() -> None:

@@ -110,6 +110,12 @@ RUN_OPTIONS = (
     RunOption(
         "per_call", int, "Windows judged in one request (default: 10; a local model: 1).", _HOW
     ),
+    RunOption(
+        "n_hard",
+        int,
+        "Silent test windows that look like firing ones, of each kind, for detection.",
+        _HOW,
+    ),
     RunOption("n_shuffled", int, "Wrong explanations scored for the null.", _HOW),
     RunOption("ctx", int, "Tokens the subject reads at a time.", _READ),
     RunOption("window", int, "Tokens in an example.", _READ),

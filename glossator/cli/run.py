@@ -165,18 +165,23 @@ def plan_lines(plan: Plan) -> list[str]:
         cost = dollars(low) if high == low else f"{dollars(low)} to {dollars(high)}"
     cached = f", {plan.cache_read_tokens:,} of them cached" if plan.cache_read_tokens else ""
     units = ", ".join(f"{stage} {n:,}" for stage, n in plan.units.items())
+    took = (duration(plan.seconds), duration(plan.seconds_high))
     fetched = f", and {plan.download_bytes / 1e6:,.0f} MB to fetch" if plan.download_bytes else ""
     return [
         f"features           {plan.features:,}",
         f"left to do         {units}",
-        f"calls              {plan.calls:,}",
-        f"prompt tokens      {plan.prompt_tokens:,}{cached}",
-        f"completion tokens  {plan.completion_tokens:,}",
+        f"calls              {_between(plan.calls, plan.calls_high)}",
+        f"prompt tokens      {_between(plan.prompt_tokens, plan.prompt_tokens_high)}{cached}",
+        f"completion tokens  {_between(plan.completion_tokens, plan.completion_tokens_high)}",
         f"cost               {cost}",
-        f"time               about {duration(plan.seconds)}",
+        f"time               about {' to '.join(dict.fromkeys(took))}",
         f"disk               {plan.disk_bytes / 1e6:,.1f} MB{fetched}",
         *plan.notes,
     ]
+
+
+def _between(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _report(session: Session, store: Store, outcome: Outcome, stages: tuple[str, ...]) -> None:

@@ -10,7 +10,7 @@ import json
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from glossator.llm import LLM, Can, Message, Reply, Request, asked_again, purpose
@@ -67,6 +67,10 @@ class Rehearsal:
             int(getattr(llm, "overhead_tokens", 0)),
             lengths,
         )
+
+    def anew(self) -> Rehearsal:
+        """The same, of which nothing was asked so far."""
+        return replace(self, _beginnings={})
 
     async def reply(self, request: Request) -> Reply:
         """A reply of the form asked for; what it would use is counted."""
