@@ -33,7 +33,7 @@ from glossator.datasets.reducers import (
 from glossator.datasets.saved import read_tensors, write_tensors
 from glossator.datasets.settings import CollectSettings, Progress
 from glossator.datasets.windows import Chunk
-from glossator.errors import ConfigError, CorpusError
+from glossator.errors import ConfigError, CorpusError, NotFinite
 from glossator.hooks import out_of_memory
 from glossator.types import Pool
 
@@ -113,13 +113,16 @@ class Digest:
         """Takes in the windows of a batch for one group.
 
         Raises:
-            ConfigError: if an activation is NaN or infinite; what is kept is of no use then.
+            NotFinite: if an activation is NaN or infinite; what is kept is of no use then.
         """
+        reducer = self.reducers[group][pool]
         try:
-            self.reducers[group][pool].update(windows)
-        except ConfigError as error:
-            site = self.reading.groups[group].site
-            raise ConfigError(f"at {site}: {error}") from error
+            reducer.update(windows)
+        except NotFinite as error:
+            read = self.reading.groups[group]
+            which = [read.features[row] for row in reducer.not_finite(windows)]
+            more = f" and {len(which) - 1} more" if len(which) > 1 else ""
+            raise NotFinite(f"{which[0]}{more}: {error}", which) from error
 
     def merge(self, other: Digest) -> None:
         """Takes in what `other` has kept of other batches of the same corpus.
@@ -255,7 +258,7 @@ def digest_of(
 
     Raises:
         CorpusError: if there is nothing to read, or no train text to measure thresholds on.
-        ConfigError: if an activation is NaN or infinite.
+        NotFinite: if an activation is NaN or infinite.
         StoreError: if the folder cannot be written.
     """
     acts = keeps_acts(len(reading.features), settings) if keep_acts is None else keep_acts

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glossator.errors import ConfigError
+from glossator.errors import ConfigError, NotFinite
 from glossator.types import FeatureId
 
 NO_WINDOW = torch.iinfo(torch.int64).max
@@ -293,7 +293,8 @@ class PoolReducer:
         """Takes in some windows, none of which it has seen.
 
         Raises:
-            ConfigError: if an activation is NaN or infinite; what is kept is of no use then.
+            NotFinite: if an activation is NaN or infinite; what is kept is of no use then. It
+                names no feature; `not_finite` tells the rows.
         """
         if not len(batch.ids):
             return
@@ -304,9 +305,16 @@ class PoolReducer:
         here = self._compiled
         finite = self._reduce_here(batch) if here else self._reduce_there(batch, inside)
         if not finite:
-            raise ConfigError("an activation is NaN or infinite; read the subject in float32")
+            raise NotFinite("an activation is NaN or infinite; read the subject in float32")
         self._sums = _carried(self._sums)
         self.counts += torch.tensor([len(batch.ids), int(batch.lengths.sum())])
+
+    def not_finite(self, batch: WindowBatch) -> list[int]:
+        """The rows of features of which `batch` holds an activation that is NaN or infinite."""
+        inside = _inside(batch, self.kept.window)  # (n_windows, window)
+        squares = self._cut(batch, inside).double().square().sum(dim=1)  # (n_windows, n_columns)
+        (columns,) = (~(squares < _LARGEST)).any(dim=0).nonzero(as_tuple=True)
+        return [int(row) for row in self.rows[columns].flatten() if row >= 0]
 
     def merge(self, other: PoolReducer) -> None:
         """Takes in all that `other`, which saw other windows of the same features, has kept."""
@@ -407,10 +415,7 @@ class PoolReducer:
 
     def _reduce_there(self, batch: WindowBatch, inside: Tensor) -> bool:
         """On any device: the same with tensors."""
-        window = self.kept.window
-        places = batch.first[:, None] + torch.arange(window, device=batch.first.device)
-        cut = batch.lines[places.clamp(max=len(batch.lines) - 1)].float()
-        cut = cut.masked_fill(~inside[:, :, None], 0.0)  # (n_windows, window, n_columns)
+        cut = self._cut(batch, inside)
         finite = self._add_moments(cut)
         self._add_histogram(cut, padding=int((~inside).sum()))
         outside = ~inside[:, :, None]  # (n_windows, window, 1)
@@ -426,6 +431,13 @@ class PoolReducer:
             acts = -cut[:, :, columns] if tail else cut[:, :, columns]
             self._reduce_tail(rows, acts, outside, batch)
         return finite
+
+    def _cut(self, batch: WindowBatch, inside: Tensor) -> Tensor:
+        """Shape (n_windows, window, n_columns): the activations, 0 behind the end of a window."""
+        steps = torch.arange(self.kept.window, device=batch.first.device)
+        places = batch.first[:, None] + steps
+        cut = batch.lines[places.clamp(max=len(batch.lines) - 1)].float()
+        return cut.masked_fill(~inside[:, :, None], 0.0)
 
     def _reduce_tail(self, rows: Tensor, acts: Tensor, outside: Tensor, batch: WindowBatch) -> None:
         limits = self.thresholds[rows]  # (n_rows,)

@@ -15,6 +15,7 @@ from glossator.explainers.abstention import NEVER_FIRES, abstention
 from glossator.explainers.excerpts import excerpt, marked_words, shown
 from glossator.explainers.max_act import without_repeats
 from glossator.explainers.output import NOTHING_CLEAR, evidence_of, listed
+from glossator.explainers.refusal import check_not_declined
 from glossator.live import Live
 from glossator.llm import LLM, Message, Request, ask, with_fewer
 from glossator.types import Explanation, FeatureId, Split, Usage
@@ -148,7 +149,9 @@ def parse(reply: str) -> tuple[str, str]:
 
     Raises:
         ReplyError: if there is no trigger, or no line for the effect.
+        Refused: if it declines.
     """
+    check_not_declined(reply)
     lines = [line.strip() for line in reply.strip().splitlines() if line.strip()]
     effects = [line for line in lines if re.match(r"\W*effect\W*:", line, re.IGNORECASE)]
     first = lines[0] if lines else ""

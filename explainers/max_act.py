@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from glossator.errors import ReplyError
 from glossator.explainers.abstention import NEVER_FIRES, SAW_NONE, abstention, sees_none
 from glossator.explainers.excerpts import excerpt, marked_words, shown
+from glossator.explainers.refusal import check_not_declined
 from glossator.llm import LLM, Message, Reply, Request, ask, with_fewer
 from glossator.types import Explanation, FeatureId, Split, Usage
 
@@ -117,9 +118,11 @@ def read(reply: Reply) -> str:
 
     Raises:
         ReplyError: if it holds neither.
+        Refused: if it declines.
     """
     if sees_none(reply.text):
         return ""
+    check_not_declined(reply.text)
     return parse(reply.text, cut_off=reply.finish == "length")
 
 

@@ -6,6 +6,7 @@ import re
 
 from glossator.errors import ReplyError
 from glossator.explainers.max_act import without_repeats
+from glossator.explainers.refusal import check_not_declined
 
 LONGEST = 400
 """Characters that are kept."""
@@ -18,7 +19,9 @@ def phrase_of(reply: str, begun: str) -> str:
 
     Raises:
         ReplyError: if nothing is left.
+        Refused: if it declines.
     """
+    check_not_declined(reply)
     first = reply.strip().split("\n")[0].strip()
     text = re.sub(rf"^\W*{re.escape(begun)}(?!\w)[\s:]*", "", first, flags=re.IGNORECASE)
     text = text.strip().rstrip(".").strip()

@@ -16,7 +16,7 @@ from glossator.datasets.outputs import Outputs
 from glossator.datasets.readings import Coder, reading_of
 from glossator.datasets.sink import CacheSink
 from glossator.datasets.summaries import summaries_of
-from glossator.errors import ConfigError
+from glossator.errors import ConfigError, NotFinite
 from glossator.progress import Progress, Tell
 from glossator.reading import collect_settings, work_folder
 from glossator.store import Store
@@ -42,20 +42,37 @@ class Collecting:
     coder: Coder | None
     tell: Tell
 
-    async def collect(self, features: list[FeatureId], alone: bool = False) -> None:
+    async def collect(
+        self, features: list[FeatureId], alone: bool = False
+    ) -> dict[FeatureId, NotFinite]:
         """Records of those `features` that the store has none of, in one reading of the text.
+
+        Those of which an activation is NaN or infinite are given back, each with the error. The
+        text is read anew without them; but no cache of all activations can be made then.
 
         Args:
             features: what is wanted.
             alone: nothing comes after it, so summaries do where records would be too large.
+
+        Raises:
+            NotFinite: if a cache is to be made, and an activation is NaN or infinite.
         """
         many = alone and not keeps_acts(len(features), collect_settings(self.config))
         known = self.summarised() if many else self.store.recorded(self.key)
         missing = [f for f in features if f not in known]
-        if missing or self.limits.cache:
-            await self._in_thread(missing or features, many)
+        lost: dict[FeatureId, NotFinite] = {}
+        while missing or self.limits.cache:
+            try:
+                await self._in_thread(missing or features, many)
+                break
+            except NotFinite as error:
+                if self.limits.cache or not error.features:
+                    raise
+                lost |= dict.fromkeys(error.features, error)
+                missing = [f for f in missing if f not in lost]
         total = len(features)
-        self.tell(Progress("collect", total, total, note="activations are stored"))
+        self.tell(Progress("collect", total, total, len(lost), note="activations are stored"))
+        return lost
 
     def _there(self, features: Collection[FeatureId], many: bool) -> bool:
         """Whether the store has all of `features`."""

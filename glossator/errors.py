@@ -2,7 +2,8 @@
 
 GlossatorError
 ├── ConfigError          a setting is missing, unknown or contradictory
-│   └── NotRegistered    no explainer, scorer, simulator or provider has that name
+│   ├── NotRegistered    no explainer, scorer, simulator or provider has that name
+│   └── NotFinite        an activation is NaN or infinite; `features` are those of which
 ├── AssetError           a model or text could not be had from any source, or its digest is wrong
 ├── CorpusError          the text cannot be read, or holds nothing to read
 ├── StoreError           the database cannot be opened, read or written
@@ -21,7 +22,9 @@ Messages are one or two lines and say what to do. `exit_code` is what the comman
 
 from __future__ import annotations
 
-from glossator.types import Usage
+from collections.abc import Sequence
+
+from glossator.types import FeatureId, Usage
 
 
 class GlossatorError(Exception):
@@ -38,6 +41,14 @@ class ConfigError(GlossatorError):
 
 class NotRegistered(ConfigError):
     """No part has that name; the message lists the names there are."""
+
+
+class NotFinite(ConfigError):
+    """An activation is NaN or infinite; `features` are those of which, as far as was read."""
+
+    def __init__(self, message: str, features: Sequence[FeatureId] = ()) -> None:
+        super().__init__(message)
+        self.features = tuple(features)
 
 
 class AssetError(GlossatorError):

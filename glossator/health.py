@@ -24,6 +24,7 @@ _IN_WORDS = {
     "OutOfRange": "a value in the reply is not allowed",
     "PromptTooLong": "the prompt is too long for the model",
     "ProviderError": "the provider failed",
+    "NotFinite": "an activation is no finite number",
 }
 """By the class of the error that ended a piece of work."""
 

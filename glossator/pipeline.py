@@ -122,7 +122,8 @@ async def _finished(job: _Job, stages: Sequence[str]) -> Outcome:
             # What is wrong with a model behind an API shows before the text is read for minutes.
             await job.meet(stages, local=False)
             if "collect" in stages:
-                await job.collecting.collect(job.features, tuple(stages) == ("collect",))
+                await job.collect(tuple(stages) == ("collect",))
+            job.leave_out()
             # One local model at a time: together they would fill a laptop's memory.
             if "explain" in stages:
                 await job.meet(["explain"], local=True)
@@ -335,6 +336,28 @@ class _Job:
                 done = self.store.done(self.run.id, stage)
                 found = {f for f in found if all((f, part) in done for part in parts)}
         return found
+
+    # -- collect ---------------------------------------------------------------------------------
+
+    async def collect(self, alone: bool) -> None:
+        """What was not collected yet; features that cannot be are noted as failures."""
+        before = self._uncollected()
+        lost = await self.collecting.collect(self.features, alone)
+        with self.store.transaction():
+            for feature, error in lost.items():
+                kind, why = type(error).__name__, str(error)
+                self.store.put_failure(self.run.id, feature, "collect", "", kind, why)
+            for feature in before - set(lost):
+                self.store.mark_done(self.run.id, feature, "collect")
+
+    def leave_out(self) -> None:
+        """Leaves those features out of the work that could not be collected."""
+        lost = self._uncollected()
+        self.features = [f for f in self.features if f not in lost]
+
+    def _uncollected(self) -> set[FeatureId]:
+        failures = self.store.failures(self.run.id)
+        return {f.feature for f in failures if f.stage == "collect" and f.feature is not None}
 
     # -- explain and score -----------------------------------------------------------------------
 

@@ -135,7 +135,7 @@ async def rated(
         measures | {name: Measure(value) for name, value in reading.plain.items()},
         [value_of(p, reading.headline) for _, p in usable],
         reading.empty(own),
-        [*reading.notes, *filter(None, [looks.note(headline, len(own))])],
+        [*reading.notes, *filter(None, [looks.note(headline, len(own)), of_one_document(own)])],
     )
     judged = Wrong(wrong.kind, tuple(e for e, _ in usable))
     return score_of(frame, findings, judged, own, usage, reading.undefined)
@@ -190,6 +190,14 @@ def rating(example: Example, value: float, scale: str, actual: float | None = No
 def of_both_kinds(predictions: Sequence[Prediction]) -> bool:
     """Whether windows that it should fit and others are among those that worked."""
     return len({p.stratum in NEGATIVE for p in predictions if not p.failure}) == 2
+
+
+def of_one_document(predictions: Sequence[Prediction]) -> str:
+    """What to say where all windows that it should fit are of one document; else empty."""
+    fitting = {p.document for p in predictions if not p.failure and p.stratum not in NEGATIVE}
+    if len(fitting) != 1:
+        return ""
+    return "all firing windows that were scored are of one document, and others may differ"
 
 
 def over(resampling: Resampling, predictions: Sequence[Prediction], figure: Figure) -> Metric:
