@@ -157,7 +157,7 @@ def judges(llm: LLM) -> list[tuple[str, Judge, float]]:
     ways: list[tuple[str, Judge, float]] = [(PEER, PanelJudge(Silenced(llm), 5, votes=1), 0.0)]
     if Can.ANSWERS in llm.can:
         ways.append(("P(yes), one at a time", AskingJudge(llm), 0.0))
-    ways += [(f"P(yes), {n} at a time", PanelJudge(llm, n), 0.0) for n in (5, 10, 20)]
+    ways += [(f"P(yes), {n} at a time", PanelJudge(llm, n), 0.0) for n in (5, 12, 20)]
     ways.append((f"P(yes), 20 at a time, until ± {WIDE}", PanelJudge(llm, 20), WIDE))
     return ways
 

@@ -125,7 +125,7 @@ async def score(
         n_shuffled: wrong explanations scored for the null.
         seed: of the sample of windows and the intervals.
         precision: half of the interval's width at which no more windows are read; 0 reads all.
-        per_call: windows that a language model judges in one request; 0 means ten, and one where
+        per_call: windows that a language model judges in one request; 0 means twelve, and one where
             the model runs in this process.
         n_hard: silent windows that look like firing ones, of each kind, that detection is asked
             about beside these; `neighbours` and `live` are needed for two of the three kinds.

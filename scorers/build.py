@@ -18,7 +18,7 @@ from glossator.scorers.table import SCORERS, SIMULATORS, Scorer, Simulator
 from glossator.types import Explanation, FeatureRecord
 
 AUTO = "auto"
-PER_CALL = 10
+PER_CALL = 12
 """Windows in one request to a model behind an API."""
 ASKS_NOBODY = frozenset({"embedding", "lexical", "symbolic"})
 

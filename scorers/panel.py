@@ -1,6 +1,6 @@
 """Several windows in one request: each is rated by itself, on a numbered line of the reply.
 
-So a hundred windows take ten calls and not a hundred. Where the model tells probabilities, each
+So a hundred windows take nine calls and not a hundred. Where the model tells probabilities, each
 line has its own P(yes); else the request is repeated, with the windows in another order each time.
 The windows of a request are drawn at random, for a reader may compare them with one another.
 """
@@ -102,7 +102,7 @@ class PanelJudge:
 
     @property
     def name(self) -> str:
-        """`ask 10 at a time (P(yes))` or `ask 10 at a time (5 votes)`."""
+        """`ask 12 at a time (P(yes))` or `ask 12 at a time (5 votes)`."""
         how = "P(yes)" if self.by_logprobs else f"{self.votes} votes"
         return f"ask {self.per_call} at a time ({how})"
 

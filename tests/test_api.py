@@ -185,11 +185,11 @@ def test_what_a_model_raises_arrives_alone_and_not_in_a_group(
     records: list[gl.FeatureRecord],
 ) -> None:
     def spent(n: int) -> ScriptedLLM:
-        said = "\n".join(f"{i}: yes" for i in range(1, 11))
+        said = "\n".join(f"{i}: yes" for i in range(1, 13))
         return ScriptedLLM([*[said] * n, *[BudgetSpent("no more")] * 10_000])
 
     by_hand = gl.Explanation.written_by_hand(records[0].feature, "capitalised words")
-    for n in (0, 10, 20, 30, 34):
+    for n in (0, 10, 20, 26, 28):
         with pytest.raises(BudgetSpent, match="no more"):
             gl.run_sync(
                 gl.score(by_hand, records[0], scorers=["detection"], llm=spent(n), n_scored=4)

@@ -56,7 +56,7 @@ def test_a_whole_run_over_the_openai_protocol_is_in_the_store(
     assert sorted((s.feature.index, s.scorer) for s in scores) == [
         (i, s) for i in range(3) for s in ("detection", "simulation")
     ]
-    assert {s.simulator for s in scores} == {"reply", "ask 10 at a time (P(yes))"}
+    assert {s.simulator for s in scores} == {"reply", "ask 12 at a time (P(yes))"}
     assert all(s.value is not None and s.null is not None and s.predictions for s in scores)
     # What each result says it used is what the server was asked.
     used = sum([e.usage for e in explanations] + [s.usage for s in scores], Usage())
@@ -77,7 +77,7 @@ def test_a_whole_run_over_the_anthropic_protocol_is_in_the_store(
     outcome = do(config, store)
     assert (outcome.status, outcome.done) == (RunStatus.DONE, 2)
     scores = store.scores_of("r1")
-    assert {s.simulator for s in scores} == {"reply", "ask 10 at a time (5 votes)"}
+    assert {s.simulator for s in scores} == {"reply", "ask 12 at a time (5 votes)"}
     assert all(s.value is not None and s.n_failed == 0 for s in scores)
     assert {asked.path for asked in server.log} == {"/v1/messages"}
     asked = [asked_windows(a.last) for a in server.log if kind_of(a.messages) == "detect"]

@@ -108,7 +108,7 @@ RUN_OPTIONS = (
     RunOption("n_scored", int, "Test examples a scorer reads, at most.", _HOW),
     RunOption("precision", float, "Stop, after 40 of them, when the interval is ± this.", _HOW),
     RunOption(
-        "per_call", int, "Windows judged in one request (default: 10; a local model: 1).", _HOW
+        "per_call", int, "Windows judged in one request (default: 12; a local model: 1).", _HOW
     ),
     RunOption(
         "n_hard",
