@@ -211,7 +211,7 @@ class RunConfig(_Options):
     precision: float = _setting(0.0, least=0.0, most=1.0)
     """Half of the interval's width at which a scorer reads no more of them; 0 reads all."""
     per_call: int = _setting(0, least=0, most=100)
-    """Windows that a language model judges in one request; 0: twelve behind an API, one in process."""
+    """Windows that a model judges in one request; 0: twelve behind an API, one in process."""
     n_hard: int = _setting(0, least=0, most=10_000)
     """Silent windows that look like firing ones, of each kind, that detection is asked about beside
     those that are scored."""
