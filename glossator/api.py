@@ -26,6 +26,7 @@ from glossator.neighbours import Neighbours
 from glossator.pipeline import ungrouped
 from glossator.providers.journal import MemoryJournal
 from glossator.providers.metered import Metered
+from glossator.providers.outside import outside
 from glossator.providers.prices import FREE, price_of
 from glossator.providers.table import REMOTE, make_llm
 from glossator.sae import load_coder
@@ -224,7 +225,7 @@ def _metered(llm: Any, offline: bool) -> Metered:
         local = llm.partition(":")[0] not in REMOTE
         model = _kept_local(llm, offline) if local else make_llm(llm, offline=offline)
     else:
-        model = as_llm(llm)
+        model = outside(as_llm(llm))
     price = price_of(model)
     return Metered(model, MemoryJournal(), price=price, limit=4096 if price is FREE else 16)
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from glossator import schema
-from glossator.ledger import Call, Entry
+from glossator.ledger import OUT, Assumed, Call, Entry
 from glossator.rows import feature_ids, insert_once, now, plain, usage_columns
 from glossator.types import Usage
 
@@ -44,16 +44,30 @@ def spent(connection: Connection, run: str | None = None) -> tuple[float, int]:
     return float(dollars or 0.0), int(calls or 0)
 
 
+def assumed(connection: Connection, run: str) -> Assumed:
+    """What calls of `run` are assumed to have cost; those that are out now count as cut off."""
+    kept = schema.calls.c
+    cut_off = kept.error_type == OUT
+    query = select(
+        func.sum(kept.assumed),
+        func.sum(kept.assumed).filter(cut_off),
+        func.count().filter(cut_off),
+    )
+    whole, cut, n_cut = connection.execute(query.where(kept.run == run)).one()
+    return Assumed(float(whole or 0.0), float(cut or 0.0), int(n_cut))
+
+
 def used(connection: Connection, run: str) -> Usage:
     """The sum of all calls of `run`; the cost is None if that of any is unknown."""
     kept = schema.calls.c
     sums = [func.sum(kept[name]) for name in _SUMMED]
     unknown = func.count().filter(kept.cost.is_(None) & (kept.calls > 0))
-    query = select(func.sum(kept.cost), func.sum(kept.seconds), unknown, *sums)
-    cost, seconds, n_unknown, *rest = connection.execute(query.where(kept.run == run)).one()
+    amounts = [func.sum(kept[name]) for name in ("cost", "seconds", "assumed")]
+    query = select(*amounts, unknown, *sums).where(kept.run == run)
+    cost, seconds, guessed, n_unknown, *rest = connection.execute(query).one()
     whole = {name: int(value or 0) for name, value in zip(_SUMMED, rest, strict=True)}
     known = None if n_unknown else float(cost or 0.0)
-    return Usage(cost=known, seconds=float(seconds or 0.0), **whole)
+    return Usage(cost=known, seconds=float(seconds or 0.0), assumed=float(guessed or 0.0), **whole)
 
 
 def asked(connection: Connection, llm: str) -> dict[tuple[str, str], Usage]:
@@ -63,6 +77,7 @@ def asked(connection: Connection, llm: str) -> dict[tuple[str, str], Usage]:
     query = (
         select(kept.stage, kept.part, *(func.sum(kept[name]).label(name) for name in columns))
         .where(kept.llm == llm, kept.attempt > 0, kept.error == "", kept.batched.is_(False))
+        .where(kept.assumed == 0)
         .group_by(kept.stage, kept.part)
     )
     return {
@@ -95,6 +110,7 @@ def _rows_of(connection: Connection, calls: Sequence[Call]) -> list[dict[str, An
             "cached_calls": call.usage.cached_calls,
             **usage_columns(call.usage),
             **{name: getattr(call.usage, name) for name in schema.TOKEN_CLASSES},
+            "assumed": call.usage.assumed,
             "price": prices.get((call.llm, call.price)),
             "batched": call.batched,
             "made": made,

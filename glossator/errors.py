@@ -3,7 +3,8 @@
 GlossatorError
 ├── ConfigError          a setting is missing, unknown or contradictory
 │   ├── NotRegistered    no explainer, scorer, simulator or provider has that name
-│   └── NotFinite        an activation is NaN or infinite; `features` are those of which
+│   ├── NotFinite        an activation is NaN or infinite; `features` are those of which
+│   └── BadReply         what a user's own language model returned is no reply; it may have cost
 ├── AssetError           a model or text could not be had from any source, or its digest is wrong
 ├── CorpusError          the text cannot be read, or holds nothing to read
 ├── StoreError           the database cannot be opened, read or written
@@ -49,6 +50,10 @@ class NotFinite(ConfigError):
     def __init__(self, message: str, features: Sequence[FeatureId] = ()) -> None:
         super().__init__(message)
         self.features = tuple(features)
+
+
+class BadReply(ConfigError):
+    """What a user's own language model returned is no reply; it may have been paid for."""
 
 
 class AssetError(GlossatorError):

@@ -46,6 +46,17 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Assumed:
+    """US dollars in the ledger of which no bill is known: the most that calls can have cost."""
+
+    dollars: float = 0.0
+    cut_off: float = 0.0
+    """Of them, of calls that were out when a process was killed."""
+    n_cut_off: int = 0
+    """How many calls that are."""
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A call, and the reply to keep if one came."""
 

@@ -264,7 +264,9 @@ class _Job:
         with store.working_on(begun.id):
             spent, calls = store.spent(begun.id)
             owed = store.batches.owed(begun.id)
-            budget = Budget(limits.budget, limits.max_calls, spent, calls, owed)
+            budget = Budget(
+                limits.budget, limits.max_calls, spent, calls, owed, store.assumed(begun.id)
+            )
             tally = Tally(store.used(begun.id))
             models = Models(config, limits, store, begun.id, budget, say, pace, tally)
             collecting = Collecting(

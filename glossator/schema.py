@@ -33,7 +33,7 @@ from sqlalchemy import (
     false,
 )
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 """Every revision this version knows, oldest first; the last is the one it writes."""
 
 TOKEN_CLASSES = ("cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
@@ -225,6 +225,7 @@ calls = Table(
     _feature(nullable=True),  # what the call was for, where it was for one
     Column("part", Text, nullable=False, server_default=""),
     *(Column(name, BigInteger, nullable=False, server_default="0") for name in TOKEN_CLASSES),
+    Column("assumed", Float, nullable=False, server_default="0"),  # of the cost; see `Usage`
     Column("price", Integer, ForeignKey("prices.id")),
     Column("batched", Boolean, nullable=False, server_default=false()),
     Column("made", Text, nullable=False),

@@ -25,7 +25,7 @@ from glossator.batches import Batches
 from glossator.config import RunConfig
 from glossator.database import Database
 from glossator.errors import StoreError
-from glossator.ledger import Entry
+from glossator.ledger import Assumed, Entry
 from glossator.replies import Replies
 from glossator.rows import (
     dump,
@@ -485,6 +485,11 @@ class Store:
         with self._database.reading() as connection:
             return calls.spent(connection, run)
 
+    def assumed(self, run: str) -> Assumed:
+        """How much of what was spent in `run` is assumed, for want of a bill."""
+        with self._database.reading() as connection:
+            return calls.assumed(connection, run)
+
     def used(self, run: str) -> Usage:
         """What the calls of `run` used together; the cost is None if that of any is unknown."""
         with self._database.reading() as connection:
@@ -493,7 +498,8 @@ class Store:
     def asked(self, llm: str) -> dict[tuple[str, str], Usage]:
         """What the replies of the model called `llm` used, by stage and part, over all runs.
 
-        What failed is left out, and what went through a batch API, which took as long as it took.
+        What failed or did not say what it used is left out, and what went through a batch API,
+        which took as long as it took.
         """
         with self._database.reading() as connection:
             return calls.asked(connection, llm)

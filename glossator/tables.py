@@ -15,7 +15,9 @@ the row. `TYPES` lists every column.
   `position` is NA and `token` is the window's text. Where it failed, `predicted` is NaN.
 - **calls**: the ledger, one row for each request sent or found in the cache, and what it was for.
   Tokens read from and written to a provider's cache are among the prompt's, those of reasoning
-  among the completion's. `price` is the price list's entry that the cost was reckoned by, as JSON.
+  among the completion's. `assumed` is how much of the cost is the most that a call can have cost
+  of which no bill is known. `price` is the price list's entry that the cost was reckoned by, as
+  JSON.
 """
 
 from __future__ import annotations
@@ -147,6 +149,7 @@ TYPES: dict[str, dict[str, str]] = {
         "error_type": "string",
         "n_cached": "int64",
         **_USAGE,
+        "assumed": "float64",
         "cache_read_tokens": "int64",
         "cache_write_tokens": "int64",
         "reasoning_tokens": "int64",
@@ -267,6 +270,7 @@ def calls(connection: Connection, run: str | None) -> DataFrame:
             *(kept.run, kept.stage, schema.features.c.name, kept.part, kept.llm, kept.request),
             *(kept.attempt, kept.error, kept.error_type, kept.cached_calls),
             *_of_usage(schema.calls),
+            kept.assumed,
             *(kept[name] for name in schema.TOKEN_CLASSES),
             *(schema.prices.c.snapshot, kept.batched, kept.made),
         )

@@ -402,9 +402,13 @@ class FeatureSummary(_Jsonable):
         )
 
 
+class BadUsage(ValueError):
+    """Raised for numbers of which `Usage` can hold none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Usage(_Jsonable):
-    """What calls to language models used. Sums with `+`."""
+    """What calls to language models used. Sums with `+`; what cannot be one is a `BadUsage`."""
 
     calls: int = 0
     """Replies paid for, those from the cache left out."""
@@ -422,17 +426,23 @@ class Usage(_Jsonable):
     """Prompt tokens that the provider put into its cache; among `prompt_tokens`."""
     reasoning_tokens: int = 0
     """Tokens generated before the answer; among `completion_tokens`."""
+    assumed: float = 0.0
+    """US dollars of `cost` of which no bill is known: the most that calls can have cost."""
 
     def __post_init__(self) -> None:
         counts = (self.calls, self.cached_calls, self.prompt_tokens, self.completion_tokens)
         classes = (self.cache_read_tokens, self.cache_write_tokens, self.reasoning_tokens)
-        if min(*counts, *classes) < 0:
-            raise ValueError("calls and tokens are counts: none is below 0")
-        if not all(0 <= n < math.inf for n in (self.cost or 0.0, self.seconds)):
-            raise ValueError(
-                f"a cost is a finite number of dollars, at least 0, or None, not {self.cost}; "
-                f"seconds are finite, not {self.seconds}"
+        for n in (*counts, *classes):
+            if not isinstance(n, int) or n < 0:
+                raise BadUsage(f"calls and tokens are whole numbers, none below 0, not {n!r:.40}")
+        if not _is_amount(0.0 if self.cost is None else self.cost):
+            raise BadUsage(
+                "a cost is a finite number of dollars, at least 0, or None where it is unknown, "
+                f"not {self.cost!r:.40}"
             )
+        for name in ("seconds", "assumed"):
+            if not _is_amount(value := getattr(self, name)):
+                raise BadUsage(f"{name} is a finite number, at least 0, not {value!r:.40}")
 
     def __add__(self, other: Usage) -> Usage:
         unknown = self.cost is None or other.cost is None
@@ -446,7 +456,12 @@ class Usage(_Jsonable):
             self.cache_read_tokens + other.cache_read_tokens,
             self.cache_write_tokens + other.cache_write_tokens,
             self.reasoning_tokens + other.reasoning_tokens,
+            self.assumed + other.assumed,
         )
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value < math.inf
 
 
 @dataclass(frozen=True, slots=True)

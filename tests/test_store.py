@@ -34,7 +34,7 @@ import glossator.schema
 from glossator.config import RunConfig
 from glossator.database import wal_notices
 from glossator.errors import ConfigError, StoreError
-from glossator.ledger import Batch, Call, Entry, Item
+from glossator.ledger import Assumed, Batch, Call, Entry, Item
 from glossator.llm import Message, Purpose, Reply, Request
 from glossator.store import RunStatus, Store, open_store, part_of
 from glossator.tables import TYPES
@@ -482,6 +482,27 @@ def test_the_ledger_of_an_older_store_is_kept(tmp_path: Path) -> None:
         assert pd.isna(line["feature"])
         assert pd.isna(line["price"])
         assert store.spent("r1") == (0.5, 1)
+
+
+def test_what_an_older_ledger_assumed_is_told_apart(tmp_path: Path) -> None:
+    at_revision(url_of(tmp_path), "0003")
+    raw = sqlite3.connect(tmp_path / "results.db")
+    raw.execute(
+        "INSERT INTO runs VALUES ('r1', 1, '', 'd', 'c', '{}', 0, '{}', 'then', NULL, 'done')"
+    )
+    for kind, tokens, cost in (("", 10, 0.5), ("Out", 0, 2.0), ("ProviderError", 0, 1.0)):
+        raw.execute(
+            "INSERT INTO calls (run, stage, llm, request, attempt, error, error_type, calls, "
+            "prompt_tokens, completion_tokens, cost, seconds, cached_calls, made) "
+            "VALUES ('r1', 'score', 'a:b', 'x', 1, ?, ?, 1, ?, 0, ?, 1.0, 0, "
+            "'2026-11-01T00:00:00+00:00')",
+            (kind, kind, tokens, cost),
+        )
+    raw.commit()
+    raw.close()
+    with open_store(url_of(tmp_path)) as store:
+        assert list(store.calls("r1")["assumed"]) == [0.0, 2.0, 1.0]
+        assert store.assumed("r1") == Assumed(3.0, 2.0, 1)
 
 
 def test_the_statements_are_those_of_postgresql_too() -> None:

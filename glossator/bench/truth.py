@@ -160,7 +160,14 @@ async def _language_model(
         raise ConfigError(f"a bench of {config.llm} needs a store for its replies")
     run = store.begin_run(config.run)
     spent, calls = store.spent(run.id)
-    budget = Budget(limits.budget, limits.max_calls, spent, calls, store.batches.owed(run.id))
+    budget = Budget(
+        limits.budget,
+        limits.max_calls,
+        spent,
+        calls,
+        store.batches.owed(run.id),
+        store.assumed(run.id),
+    )
     models = Models(config.run, limits, store, run.id, budget, say, tally=Tally(store.used(run.id)))
 
     def settle() -> None:

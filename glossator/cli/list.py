@@ -18,7 +18,7 @@ from glossator.cli.collected import (
 )
 from glossator.cli.results import Result, judged_lines, print_results, read_results, scorer_names
 from glossator.cli.session import Session
-from glossator.cli.spending import prices, spending, spending_table
+from glossator.cli.spending import assumed_line, prices, spending, spending_table
 from glossator.cli.text import visible
 from glossator.errors import ConfigError, StoreError
 from glossator.registry import nearest
@@ -235,6 +235,8 @@ def _list_spending(session: Session, run: Run, calls: DataFrame) -> None:
     session.console().print(spending_table(rows))
     unknown = rows[-1]["cost"] is None
     session.say(f"run {run.id}" + (": the price of some calls is unknown" if unknown else ""))
+    if assumed := assumed_line(rows[-1]):
+        session.say(assumed)
 
 
 def _list_runs(session: Session, runs: Sequence[Run]) -> None:

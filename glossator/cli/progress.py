@@ -92,7 +92,8 @@ def used_parts(used: Usage) -> list[str]:
         parts.append(f"{short(used.completion_tokens)} out")
     if used.cached_calls:
         parts.append(f"{used.cached_calls:,} kept replies")
-    parts.append("cost unknown" if used.cost is None else f"{dollars(used.cost)} spent")
+    assumed = f" ({dollars(used.assumed)} assumed)" if used.assumed else ""
+    parts.append("cost unknown" if used.cost is None else f"{dollars(used.cost)} spent{assumed}")
     return parts
 
 
@@ -107,6 +108,8 @@ def spent_line(used: Usage) -> str:
     among = ", ".join(f"{n:,} {where}" for where, n in classes.items() if n)
     thought = f" ({used.reasoning_tokens:,} of thinking)" if used.reasoning_tokens else ""
     cost = "unknown cost: no price is known" if used.cost is None else dollars(used.cost)
+    if used.assumed:
+        cost += f" ({dollars(used.assumed)} of it assumed, where no bill is known)"
     return (
         f"In all {used.calls:,} calls, {used.cached_calls:,} kept replies used again, "
         f"{used.prompt_tokens:,} tokens in{f' ({among})' if among else ''}, "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from glossator.cli.results import dollars
 from glossator.cli.text import visible
+from glossator.ledger import OUT
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -25,7 +26,9 @@ def spending(calls: DataFrame) -> list[dict[str, Any]]:
     """A row for each stage, part and language model, and one with the total, the last.
 
     `calls` is every request that was sent, `failed` those among them without a reply, `cached` the
-    replies that were there already. `cost` is in US dollars, None where a call's price is unknown.
+    replies that were there already; of `cut_off`, a kill came before what came of them. `cost` is
+    in US dollars, None where a call's price is unknown; of it, `assumed` is the most that calls can
+    have cost of which no bill is known.
     """
     rows = []
     for key, lines in calls.groupby(list(_BY), sort=True):
@@ -54,7 +57,7 @@ def spending_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         cells = [
             visible(f"{row['stage']} {row['part']}{batched}".strip()),
             visible(row["llm"]),
-            _cell(row, "calls", failed="failed", cached="kept"),
+            _cell(row, "calls", failed="failed", cut_off="cut off", cached="kept"),
             _cell(
                 row,
                 "prompt_tokens",
@@ -62,11 +65,23 @@ def spending_table(rows: Sequence[Mapping[str, Any]]) -> Table:
                 cache_write_tokens="written",
             ),
             _cell(row, "completion_tokens", reasoning_tokens="reasoning"),
-            dollars(row["cost"]),
+            dollars(row["cost"])
+            + (f"\n{dollars(row['assumed'])} assumed" if row["assumed"] else ""),
             f"{row['seconds']:.1f}",
         ]
         table.add_row(*(Text(cell) for cell in cells))
     return table
+
+
+def assumed_line(total: Mapping[str, Any]) -> str:
+    """What the assumed dollars of the row `total` are, in one line; empty if there are none."""
+    if not total["assumed"]:
+        return ""
+    killed = f", {total['cut_off']:,} of them cut off by a kill" if total["cut_off"] else ""
+    return (
+        f"{dollars(total['assumed'])} is assumed: no bill is known of some calls{killed}, and this "
+        "is the most that they can have cost"
+    )
 
 
 def _cell(row: Mapping[str, Any], figure: str, **among: str) -> str:
@@ -80,8 +95,10 @@ def _sum(lines: DataFrame) -> dict[str, Any]:
     return {
         "calls": int(sent["n_calls"].sum()),
         "failed": int((sent["error"] != "").sum()),
+        "cut_off": int((sent["error_type"] == OUT).sum()),
         "cached": int(lines["n_cached"].sum()),
         **{name: int(sent[name].sum()) for name in _TOKENS},
         "cost": None if sent["cost"].isna().any() else math.fsum(sent["cost"]),
+        "assumed": math.fsum(sent["assumed"]),
         "seconds": float(sent["seconds"].sum()),
     }

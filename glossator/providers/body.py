@@ -7,6 +7,7 @@ be told what it said, so the same request is sent again. What the model said in 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -23,6 +24,8 @@ SENT_WITH_200 = {
     "invalid_prompt": 400,
 }
 """Errors that came as a reply, by name; what is not here may pass."""
+PAGE = re.compile(r"[\ufeff\s]*<(?:!doctype|\?xml|html|head|body)\b", re.IGNORECASE)
+"""How a web page begins: it is from something between, and no model made it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,8 @@ class Body:
         try:
             data = json.loads(text)
         except (ValueError, RecursionError):
-            raise lost(account, text, _shown(account, text)) from None
+            free = Usage() if PAGE.match(text) else None
+            raise lost(account, text, _shown(account, text), free) from None
         if not isinstance(data, dict):
             raise lost(account, text, f"sent a JSON {type(data).__name__}, no reply")
         error = data.get("error")

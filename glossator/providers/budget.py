@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from glossator.errors import BudgetSpent
+from glossator.ledger import Assumed
 
 
 @dataclass
 class Charge:
-    """What one call is charged; the caller sets `dollars` once it knows."""
+    """What one call is charged; the caller sets it once it knows."""
 
     dollars: float
+    known: bool = False
+    """Whether it was billed so; if not, `dollars` is the most that it can be."""
+    calls: int = 1
+    """Requests that it took."""
 
 
 @dataclass
@@ -37,6 +42,8 @@ class Budget:
 
     It is held until whoever asks for that request takes it over.
     """
+    assumed: Assumed = field(default_factory=Assumed)
+    """How much of `spent` no bill is known of."""
     reserved: float = field(default=0.0, init=False)
     """US dollars that calls in flight may come to."""
     in_flight: int = field(default=0, init=False)
@@ -75,6 +82,10 @@ class Budget:
             self.in_flight -= 1
             self.reserved = self.reserved - worst if self.in_flight else 0.0
             self.spent += charge.dollars
+            self.calls += charge.calls - 1
+            if not charge.known:
+                whole = self.assumed.dollars + charge.dollars
+                self.assumed = replace(self.assumed, dollars=whole)
             self._changed.set()
             self._changed = asyncio.Event()
 
@@ -95,7 +106,20 @@ class Budget:
         held = self.spent + self.reserved + self._owed_dollars
         if self.dollars is not None and held + worst > self.dollars:
             return (
-                f"${self.spent:.4f} of ${self.dollars:.4f} are spent{out} and the next call may "
-                f"cost ${worst:.4f}; the same command with a higher --budget goes on from here"
+                f"${self.spent:.4f} of ${self.dollars:.4f} are spent{out}{self._guessed()} and the "
+                f"next call may cost ${worst:.4f}; the same command with a higher --budget goes on "
+                "from here"
             )
         return None
+
+    def _guessed(self) -> str:
+        """How much of what is spent was perhaps never charged, in words; empty if nothing."""
+        found = self.assumed
+        if not found.dollars:
+            return ""
+        cut_off = "1 call" if found.n_cut_off == 1 else f"{found.n_cut_off:,} calls"
+        killed = f", ${found.cut_off:.4f} for {cut_off} cut off by a kill" if found.cut_off else ""
+        return (
+            f" (${found.dollars:.4f} of it assumed: the most that calls without a known bill can "
+            f"have cost{killed})"
+        )

@@ -12,7 +12,6 @@ import asyncio
 import hashlib
 import json
 import logging
-import math
 import re
 import time
 from collections.abc import AsyncIterator, Coroutine
@@ -23,42 +22,30 @@ from typing import Any
 import stamina
 
 from glossator.errors import (
+    BadReply,
     ConfigError,
     GlossatorError,
     ProviderError,
     ProviderRefused,
-    ReplyError,
     StoreError,
 )
 from glossator.ledger import OUT, Call, Entry, Journal
-from glossator.llm import ASKED_AGAIN, LLM, Can, Reply, Request, purpose
+from glossator.llm import LLM, Can, Reply, Request, purpose
 from glossator.providers.budget import Budget, Charge
 from glossator.providers.gate import Gate
 from glossator.providers.journal import MemoryJournal
+from glossator.providers.outage import Outage
 from glossator.providers.prices import FREE, Price, price_snapshot, worst_cost
+from glossator.providers.retries import Faults, Retries
 from glossator.providers.schema import with_value
 from glossator.providers.tools import plain_request, read_calls
+from glossator.providers.usage import priced, usage_of_failure
 from glossator.types import Usage
 
 # Retries are in the ledger; without this, stamina's log of them is printed where nobody set one up.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 __all__ = ["Budget", "Call", "Journal", "MemoryJournal", "Metered", "Retries", "cache_key"]
-
-
-@dataclass(frozen=True, slots=True)
-class Retries:
-    """When a request is sent again, and how long that may go on."""
-
-    attempts: int = 6
-    """Requests sent for one reply, those that met a 429 left out."""
-    first_wait: float = 0.5
-    """Seconds before the second attempt; doubles from there."""
-    longest_wait: float = 30.0
-    jitter: float = 1.0
-    """Up to so many seconds are added by chance to each wait."""
-    deadline: float = 900.0
-    """Seconds after which nothing is sent again."""
 
 
 _LETTERS = re.compile("[A-Za-z]{2,}")
@@ -124,12 +111,13 @@ class Metered:
     """Requests out at a time, where `gate` is not given."""
     gate: Gate | None = None
     """Shared by all models of one provider and key."""
-    retries: Retries = Retries()
+    retries: Retries = field(default_factory=Retries)
     drain: float = 150.0
     """Seconds that a cancelled call may still take to finish, so that what is paid is kept."""
 
-    _refused: ProviderRefused | None = field(default=None, init=False, repr=False)
-    """What the provider said when it refused for good: nobody else needs to be told again."""
+    _refused: ProviderRefused | BadReply | None = field(default=None, init=False, repr=False)
+    """Why it is of no use to ask again, for good: nobody else needs to be told."""
+    _outage: Outage = field(default_factory=Outage, init=False, repr=False)
     _answers: bool = field(default=False, init=False, repr=False)
     """Whether it has come back with something else than a refusal for good."""
     _unwritable: StoreError | None = field(default=None, init=False, repr=False)
@@ -203,7 +191,7 @@ class Metered:
 
     async def _ask(self, key: str, request: Request) -> Reply:
         """Sends `request` until there is a reply, or an error that sending again will not mend."""
-        faults = _Faults(self.retries)
+        faults = Faults(self.retries)
         worst = worst_call(self.llm, self.price, request)
         attempts = stamina.retry_context(
             on=faults.wait,
@@ -260,49 +248,39 @@ class Metered:
             reply = await self.llm.reply(request)
         except GlossatorError as error:
             seconds = time.monotonic() - started
-            usage = Usage(calls=1, cost=self._cost_of_failure(error, charge), seconds=seconds)
-            charge.dollars = usage.cost or 0.0
+            used = replace(usage_of_failure(error, self.price), seconds=seconds)
+            usage = self._booked(used, charge)
             if isinstance(error, ProviderError) and error.busy:
                 wait = error.retry_after
                 self._gate.too_many(self.retries.first_wait if wait is None else wait)
-            if isinstance(error, ProviderRefused):
+            if isinstance(error, ProviderRefused | BadReply):
                 self._refused = error
             else:
                 self._answers = True
+                if not self._batched:
+                    self._refused = self._outage.failed(self.name, error) or self._refused
             await self._write(request, number, usage, error, key=key, line=line)
             raise
         self._answers = True
-        reply = replace(reply, usage=self._priced(reply.usage))
-        # A reply that does not say what it cost is charged the worst, so that the budget holds.
-        charge.dollars = charge.dollars if reply.usage.cost is None else reply.usage.cost
+        self._outage.came()
+        reply = replace(reply, usage=priced(reply.usage, self.price))
+        usage = self._booked(reply.usage, charge)
         self._gate.went_well()
-        await self._write(request, number, reply.usage, key=key, reply=reply, line=line)
+        await self._write(request, number, usage, key=key, reply=reply, line=line)
         return reply
 
-    def _priced(self, usage: Usage) -> Usage:
-        """`usage` with its cost. A model that says nothing of it leaves 0, which is no price."""
-        if usage.cost or not usage.calls:
-            return usage
-        if self.price is None:
-            return replace(usage, cost=None)
-        prompt, completion = usage.prompt_tokens, usage.completion_tokens
-        if not (prompt or completion) and self.price is not FREE:
-            return replace(usage, cost=None)
-        read, written = usage.cache_read_tokens, usage.cache_write_tokens
-        cost = self.price.cost(prompt, completion, cache_read=read, cache_write=written)
-        return replace(usage, cost=cost)
+    def _booked(self, usage: Usage, charge: Charge) -> Usage:
+        """`usage` of one attempt as the ledger has it, and charges that.
 
-    def _cost_of_failure(self, error: GlossatorError, charge: Charge) -> float | None:
-        """US dollars; the worst where it may have been charged, None if the price is unknown."""
-        if isinstance(error, ReplyError):
-            known = None if error.usage is None else self._priced(error.usage).cost
-            billed = True
-        else:
-            known = None
-            billed = isinstance(error, ProviderError) and error.maybe_billed
-        if known is not None or not billed:
-            return known or 0.0
-        return None if self.price is None else charge.dollars
+        A call that does not say what it cost is assumed to have cost the most it can, so that the
+        budget holds, in this process and in the next.
+        """
+        charge.calls, charge.known = usage.calls, usage.cost is not None
+        if usage.cost is not None:
+            charge.dollars = usage.cost
+        elif self.price is not None:
+            usage = replace(usage, cost=charge.dollars, assumed=charge.dollars)
+        return usage
 
     async def _write_out(self, request: Request, attempt: int, charge: Charge) -> int | None:
         """Notes at the most it can cost that a call goes out, so that no kill hides it.
@@ -311,9 +289,11 @@ class Metered:
         """
         if self._batched or self.price is FREE:
             return None
-        worst = None if self.price is None else charge.dollars
+        usage = Usage(calls=1, cost=None)
+        if self.price is not None:
+            usage = Usage(calls=1, cost=charge.dollars, assumed=charge.dollars)
         call = replace(
-            self._call(request, attempt, Usage(calls=1, cost=worst)),
+            self._call(request, attempt, usage),
             error="out when the process ended; it may have been charged",
             error_type=OUT,
         )
@@ -359,37 +339,6 @@ class Metered:
         except StoreError as failed:
             self._unwritable = failed
             raise
-
-
-@dataclass
-class _Faults:
-    """Decides after each fault of one request whether, and when, it is sent again.
-
-    A reply that was lost on its way is sent for again as often as one that cannot be read.
-    """
-
-    retries: Retries
-    count: int = 0
-    broken: int = 0
-    started: float = field(default_factory=time.monotonic)
-
-    def wait(self, error: Exception) -> bool | float:
-        """False to give up, True for the usual wait, or seconds."""
-        if isinstance(error, ReplyError) and error.broken:
-            self.broken += 1
-            return self.broken <= ASKED_AGAIN
-        if not isinstance(error, ProviderError) or not error.retryable:
-            return False
-        if not error.busy:
-            self.count += 1
-            if self.count >= self.retries.attempts:
-                return False
-        wait = error.retry_after
-        left = self.retries.deadline - (time.monotonic() - self.started)
-        if wait is None:
-            return True
-        # What all wait for together, after a 429, is the gate's pause.
-        return False if wait > left else (0.0 if error.busy else max(wait, math.ulp(1.0)))
 
 
 async def _finish(attempt: Coroutine[Any, Any, Reply], drain: float) -> Reply:

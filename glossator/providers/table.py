@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from glossator.errors import ConfigError, NotRegistered
 from glossator.llm import LLM, as_llm
+from glossator.providers.outside import blamed_on, outside
 from glossator.registry import Registry, nearest
 
 LLMS = Registry(
@@ -115,7 +116,10 @@ def _imported(module: str, name: str) -> LLM:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise NotRegistered(f"no language model at '{module}:{name}': {error}") from error
-    return as_llm(found() if isinstance(found, type) else found)
+    with blamed_on(f"{module}:{name}"):
+        llm = as_llm(found() if isinstance(found, type) else found)
+    # Our own say themselves what goes wrong.
+    return llm if type(llm).__module__.startswith("glossator.providers.") else outside(llm)
 
 
 def _check_url(url: str) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from glossator.providers.prices import Price
+from dataclasses import replace
+
+from glossator.errors import BadReply, GlossatorError, ProviderError, ReplyError
+from glossator.providers.prices import FREE, Price
 from glossator.types import Usage
 
 MOST = 10**12
@@ -48,3 +51,33 @@ def usage_of(
     if price is not None:
         cost = price.cost(prompt, completion, cache_read=read, cache_write=written)
     return Usage(1, 0, prompt, completion, cost, seconds, read, written, thought)
+
+
+def priced(usage: Usage, price: Price | None) -> Usage:
+    """`usage` of an attempt that was sent, with its cost; None where that is not known.
+
+    Whatever a model says, it was called. One that says nothing of its cost leaves 0, which is no
+    price.
+    """
+    usage = replace(usage, calls=max(1, usage.calls))
+    if usage.cost:
+        return usage
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    if price is None or (price is not FREE and not (prompt or completion)):
+        return replace(usage, cost=None)
+    read, written = usage.cache_read_tokens, usage.cache_write_tokens
+    cost = price.cost(prompt, completion, cache_read=read, cache_write=written)
+    return replace(usage, cost=cost)
+
+
+def usage_of_failure(error: GlossatorError, price: Price | None) -> Usage:
+    """What an attempt used that brought no reply; the cost is None where that is not known.
+
+    An error with an empty usage says that nothing was charged.
+    """
+    told = error.usage if isinstance(error, ReplyError) else None
+    if told is not None:
+        return priced(told, price) if told != Usage() else Usage(calls=1)
+    charged = isinstance(error, ReplyError | BadReply)
+    charged = charged or (isinstance(error, ProviderError) and error.maybe_billed)
+    return priced(Usage(), price) if charged else Usage(calls=1)

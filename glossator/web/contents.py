@@ -102,6 +102,7 @@ def read_contents(store: Store, run: Run, paired: Paired) -> Contents:
             [*(e.usage for e in explanations.values()), *(s.usage for s in scores)], start=Usage()
         ),
         spent=store.spent(run.id),
+        assumed=store.assumed(run.id).dollars,
         llms=_llms(explanations.values(), scores),
         writers=_writers(explanations.values()),
     )

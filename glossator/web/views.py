@@ -135,6 +135,8 @@ class Contents:
     """Of all explanations and scores."""
     spent: tuple[float, int]
     """US dollars and calls in the ledger."""
+    assumed: float
+    """Of these dollars, the most that calls can have cost of which no bill is known."""
     llms: Mapping[str, str]
     """Models, each with what it did."""
     writers: Mapping[str, str]
