@@ -70,6 +70,15 @@ def used(connection: Connection, run: str) -> Usage:
     return Usage(cost=known, seconds=float(seconds or 0.0), assumed=float(guessed or 0.0), **whole)
 
 
+def has_answered(connection: Connection, run: str, llm: str) -> bool:
+    """Whether the model called `llm` has answered any request that `run` sent."""
+    kept = schema.calls.c
+    found = select(kept.id).where(
+        kept.run == run, kept.llm == llm, kept.attempt > 0, kept.error == ""
+    )
+    return connection.execute(found.limit(1)).first() is not None
+
+
 def asked(connection: Connection, llm: str) -> dict[tuple[str, str], Usage]:
     """What the replies of the model called `llm` used, by stage and part; see `Store.asked`."""
     kept = schema.calls.c

@@ -32,6 +32,14 @@ if sys.platform != "win32":
 
 _PATIENCE = 30.0
 """Seconds to wait for another writer."""
+_MOMENT = 0.3
+"""Seconds in which somebody who only looks has let go."""
+_ADVISORY = """
+SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
+AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+AND CAST(classid AS bigint) = :high AND CAST(objid AS bigint) = :low
+"""
+"""Who holds the lock of a number, whose halves are `high` and `low`."""
 
 _TELLING = {
     "SQLITE_FULL": "the disk is full; what was stored before is intact. Free space, then give the "
@@ -141,7 +149,7 @@ class Database:
         """
         if self._engine.dialect.name == "postgresql":
             with self._told(), self._engine.connect() as connection:
-                key = int.from_bytes(hashlib.sha256(what.encode()).digest()[:7], "big")
+                key = _key_of(what)
                 asked = text("SELECT pg_try_advisory_lock(:key)")
                 got = connection.execute(asked, {"key": key}).scalar()
                 connection.commit()  # The session holds it, and nothing else.
@@ -152,10 +160,11 @@ class Database:
                 finally:
                     connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": key})
             return
-        lock = FileLock(f"{self._engine.url.database}-{what}.lock")
+        lock = self._claim(what)
         try:
             with self._told():
-                lock.acquire(timeout=0)
+                # Whoever asks whether it is held has it for a moment.
+                lock.acquire(timeout=_MOMENT)
         except Timeout:
             raise self._held(what) from None
         except OSError as error:
@@ -164,6 +173,27 @@ class Database:
             yield
         finally:
             lock.release()
+
+    def is_claimed(self, what: str) -> bool:
+        """Whether a process holds `what`; True as well where that cannot be found out."""
+        if self._engine.dialect.name == "postgresql":
+            with self.reading() as connection:
+                high, low = divmod(_key_of(what), 2**32)
+                found = connection.execute(text(_ADVISORY), {"high": high, "low": low}).first()
+            return found is not None
+        if self._read_only:
+            return True
+        lock = self._claim(what)
+        if not os.path.exists(lock.lock_file):
+            return False
+        try:
+            with lock.acquire(timeout=0):
+                return False
+        except (Timeout, OSError):
+            return True
+
+    def _claim(self, what: str) -> FileLock:
+        return FileLock(f"{self._engine.url.database}-{what}.lock")
 
     def _held(self, what: str) -> StoreError:
         return StoreError(
@@ -291,6 +321,11 @@ class Database:
             raise StoreError(f"{self.shown}: {told}") from error
         except PoolTimeout as error:
             raise StoreError(f"{self.shown}: no connection became free in time") from error
+
+
+def _key_of(what: str) -> int:
+    """The number of an advisory lock, below 2**56."""
+    return int.from_bytes(hashlib.sha256(what.encode()).digest()[:7], "big")
 
 
 def wal_notices(version: tuple[int, ...]) -> tuple[str, ...]:

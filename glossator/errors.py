@@ -16,6 +16,7 @@ GlossatorError
 │   └── PromptTooLong    the prompt has more tokens than it takes; fewer examples may fit
 ├── BudgetSpent          the next call could pass the budget
 └── ProviderError        a language model could not be reached; `retryable` says if waiting helps
+    ├── RequestRefused   it refused this request, and answers others
     └── ProviderRefused  it refused the request for good: key, credit, model name
 
 Messages are one or two lines and say what to do. `exit_code` is what the command line ends with.
@@ -134,9 +135,13 @@ class PromptTooLong(ReplyError):
 
 
 class BudgetSpent(GlossatorError):
-    """The next call could pass the budget."""
+    """The next call could pass the budget; `worst` is what it can come to, in US dollars."""
 
     exit_code = 4
+
+    def __init__(self, message: str, worst: float = 0.0) -> None:
+        super().__init__(message)
+        self.worst = worst
 
 
 class ProviderError(GlossatorError):
@@ -163,10 +168,21 @@ class ProviderError(GlossatorError):
         self.maybe_billed = maybe_billed
 
 
-class ProviderRefused(ProviderError):
-    """The provider refused the request for good: key, credit, model name or request shape."""
-
-    exit_code = 3
+class RequestRefused(ProviderError):
+    """The provider refused this request, and answers others; the same one is not sent again."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, retryable=False)
+
+
+class ProviderRefused(ProviderError):
+    """The provider refused the request for good: key, credit, model name or request shape.
+
+    `of_request` is what to say where it may be about this one request; empty if it cannot be.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, of_request: str = "") -> None:
+        super().__init__(message, retryable=False)
+        self.of_request = of_request

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 KINDS = ("parse", "refused", "range", "cut off", "provider")
 """What can come in the place of a usable reply, as `ReplyError.kind` says it."""
 
-_OTHER = {"ProviderError": "provider", "ProviderRefused": "provider"}
+_OTHER = dict.fromkeys(("ProviderError", "ProviderRefused", "RequestRefused"), "provider")
 _IN_WORDS = {
     "ReplyError": "no reply could be read",
     "Refused": "the model declined to answer",
@@ -25,6 +25,7 @@ _IN_WORDS = {
     "PromptTooLong": "the prompt is too long for the model",
     "ProviderError": "the provider failed",
     "NotFinite": "an activation is no finite number",
+    "RequestRefused": "the provider refused a request",
 }
 """By the class of the error that ended a piece of work."""
 

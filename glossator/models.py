@@ -9,9 +9,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from glossator.config import RunConfig, RunLimits
-from glossator.errors import ConfigError, CutOff, OutOfRange, Refused, ReplyError
+from glossator.errors import (
+    ConfigError,
+    CutOff,
+    OutOfRange,
+    Refused,
+    ReplyError,
+    RequestRefused,
+)
 from glossator.ledger import Entry, Journal
-from glossator.llm import LLM, Reply
+from glossator.llm import LLM, Purpose, Reply
 from glossator.progress import LONG, Progress, Tell, Trouble
 from glossator.providers.batching import BatchingLLM
 from glossator.providers.budget import Budget
@@ -21,6 +28,7 @@ from glossator.providers.gate import Gate
 from glossator.providers.journal import GroupJournal, LaterJournal
 from glossator.providers.metered import Metered, Retries
 from glossator.providers.prices import FREE, price_of
+from glossator.providers.refusals import Refusals
 from glossator.providers.table import LOCAL, REMOTE, make_llm
 from glossator.rows import plain
 from glossator.store import Store
@@ -183,8 +191,15 @@ class Models:
         where = str(getattr(llm, "identity", "") or llm.name)
         gate = self._gates.setdefault(where, Gate(MANY if free else self.limits.concurrency))
         # Where nothing is paid for, who stops does not wait for what is out.
-        drain = 0.0 if free else Metered.drain
-        return Metered(llm, self._journal(free), self.budget, price=price, gate=gate, drain=drain)
+        return Metered(
+            llm,
+            self._journal(free),
+            self.budget,
+            price=price,
+            gate=gate,
+            refusals=self._refusals(llm.name),
+            drain=0.0 if free else Metered.drain,
+        )
 
     def _batched(self, llm: LLM) -> Metered:
         """`llm` asked through its batch API. Whoever stops is not held up: what is out is known."""
@@ -198,8 +213,15 @@ class Models:
             price=batching.price,
             gate=Gate(BATCHED),
             retries=PATIENT,
+            refusals=self._refusals(batching.name),
             drain=0.0,
         )
+
+    def _refusals(self, llm: str) -> Refusals:
+        """What earlier starts of the run know of what the model called `llm` refuses."""
+        refused = [f for f in self.store.failures(self.run) if f.kind == RequestRefused.__name__]
+        known = frozenset(Purpose(f.stage, f.feature, f.part) for f in refused)
+        return Refusals(self.store.has_answered(self.run, llm), known)
 
     def _journal(self, free: bool) -> Journal:
         kept = Usable.of(self.store, self.run)

@@ -38,7 +38,8 @@ from glossator.providers.budget import Budget
 from glossator.providers.errand import PACE, Pace
 from glossator.providers.metered import Metered
 from glossator.providers.prices import FREE
-from glossator.providers.table import check_spec
+from glossator.providers.server import knock
+from glossator.providers.table import check_address, check_spec
 from glossator.reading import (
     chosen_features,
     coder_digest,
@@ -84,6 +85,8 @@ class Outcome:
     """What ended it before its time: the budget, or a provider that refuses."""
     used: Usage = Usage()
     """What language models used in the run, in all."""
+    since: Usage = Usage()
+    """The same since this start of it."""
 
 
 _Result = TypeVar("_Result")
@@ -108,6 +111,8 @@ async def run(
     """
     check_names(config)
     check_batch(config, limits)
+    if fresh or not store.has_run(config):
+        await check_servers(config, limits, stages, on_progress or (lambda _: None))
     async with _Job.prepared(config, limits, store, fresh, on_progress, pace) as job:
         return await _finished(job, stages)
 
@@ -136,7 +141,7 @@ async def _finished(job: _Job, stages: Sequence[str]) -> Outcome:
         store.finish_run(job.run.id, RunStatus.INTERRUPTED)
         raise
     except BudgetSpent as error:
-        status, stopped = RunStatus.BUDGET_SPENT, error
+        status, stopped = RunStatus.BUDGET_SPENT, job.models.budget.retold(error)
     except ProviderRefused as error:
         status, stopped = RunStatus.REFUSED, error
     except GlossatorError:
@@ -147,8 +152,10 @@ async def _finished(job: _Job, stages: Sequence[str]) -> Outcome:
         status = RunStatus.SOME_FAILED
     store.finish_run(job.run.id, status)
     done = len(job.complete(stages) - failed)
-    used = job.models.tally.used
-    return Outcome(store.run(job.run.id), done, len(failed), status, stopped, used)
+    tally = job.models.tally
+    return Outcome(
+        store.run(job.run.id), done, len(failed), status, stopped, tally.used, tally.since
+    )
 
 
 def check_names(config: RunConfig) -> None:
@@ -170,6 +177,27 @@ def check_names(config: RunConfig) -> None:
         raise ConfigError("--base-url goes with --llm openai:MODEL or anthropic:MODEL")
     if config.scorer_base_url and not who[1].base_url:
         raise ConfigError("--scorer-base-url goes with a scorer's openai:MODEL or anthropic:MODEL")
+
+
+async def check_servers(
+    config: RunConfig, limits: RunLimits, stages: Sequence[str], say: Tell
+) -> None:
+    """Refuses addresses at which nobody listens, before anything is loaded.
+
+    For new runs: of one that goes on, nothing may be left to ask them.
+
+    Raises:
+        ConfigError: naming the address, also if it is none, or out of bounds.
+    """
+    asked = {
+        "explain": explains(config) if any(map(needs_llm, config.explainers)) else None,
+        "score": judges(config) if scoring_asks(config) else None,
+    }
+    for who in {who for stage, who in asked.items() if stage in stages and who is not None}:
+        if who.base_url:
+            say(Progress("load", 0, 0, note=f"language model {who.spec}"))
+            check_address(who.spec, who.base_url, offline=limits.offline)
+            await knock(who.base_url)
 
 
 def check_readable(corpus: Corpus, say: Tell) -> None:
@@ -457,7 +485,9 @@ class _Job:
             await asyncio.gather(*tasks)
         finally:
             for task in (*tasks, showing):
-                task.cancel()
+                # Once: a second time would not let what is out come back.
+                if not task.cancelling():
+                    task.cancel()
             await asyncio.gather(*tasks, showing, return_exceptions=True)
             for *_, work in units:
                 work.close()

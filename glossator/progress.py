@@ -23,6 +23,8 @@ class Trouble:
     """Seconds for which a provider wants to be left alone."""
     waiting: float = 0.0
     """Seconds since the oldest request that is out was sent."""
+    out: int = 0
+    """Requests that are out; what they cost is not known yet."""
 
 
 @dataclass(frozen=True, slots=True)

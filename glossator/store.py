@@ -181,6 +181,12 @@ class Store:
         with self._database.writing() as connection:
             return runs.begin(connection, config, name, versions or {}, collection, fresh=fresh)
 
+    def has_run(self, config: RunConfig) -> bool:
+        """Whether a run of `config` was begun before."""
+        query = select(schema.runs.c.id).where(schema.runs.c.config_digest == config.digest)
+        with self._database.reading() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
     @contextmanager
     def working_on(self, run: str) -> Iterator[None]:
         """Holds `run` while this process works on it: two would pay for the same calls twice.
@@ -190,6 +196,10 @@ class Store:
         """
         with self._database.claimed(run):
             yield
+
+    def is_worked_on(self, run: str) -> bool:
+        """Whether a process holds `run`, by `working_on`; True as well if nobody can tell."""
+        return self._database.is_claimed(run)
 
     def finish_run(self, run: str, status: RunStatus | str = RunStatus.DONE) -> None:
         """Notes that `run` has ended, and how."""
@@ -494,6 +504,11 @@ class Store:
         """What the calls of `run` used together; the cost is None if that of any is unknown."""
         with self._database.reading() as connection:
             return calls.used(connection, run)
+
+    def has_answered(self, run: str, llm: str) -> bool:
+        """Whether the model called `llm` has answered any request that `run` sent."""
+        with self._database.reading() as connection:
+            return calls.has_answered(connection, run, llm)
 
     def asked(self, llm: str) -> dict[tuple[str, str], Usage]:
         """What the replies of the model called `llm` used, by stage and part, over all runs.

@@ -23,6 +23,8 @@ class Tally:
     """What earlier starts of the run used, to begin with."""
     changed: Callable[[], None] = lambda: None
     """Told now and then that `used` has grown."""
+    since: Usage = field(default=Usage(), init=False)
+    """What was used since this was made, by one command."""
     clock: Callable[[], float] = time.monotonic
     _told: float = field(default=float("-inf"), init=False, repr=False)
     _failed: int = field(default=0, init=False, repr=False)
@@ -33,7 +35,7 @@ class Tally:
     def trouble(self, pause: float = 0.0) -> Trouble:
         """What is in the way; `pause` is how long a provider wants to be left alone."""
         waiting = self.clock() - min(self._out.values()) if self._out else 0.0
-        return Trouble(self._failed, self._error, max(0.0, pause), waiting)
+        return Trouble(self._failed, self._error, max(0.0, pause), waiting, len(self._out))
 
     def note(self, call: Call) -> None:
         """Takes note of whether a call that was sent brought a reply."""
@@ -52,6 +54,10 @@ class Tally:
     def add(self, usage: Usage) -> None:
         """Takes in what one call used."""
         self.used += usage
+        self.since += usage
+
+    def tell(self) -> None:
+        """Tells of it, now and then."""
         now = self.clock()
         if now - self._told >= SECONDS_BETWEEN:
             self._told = now
@@ -70,7 +76,10 @@ class TalliedJournal:
         return self.inner.get(key)
 
     async def write(self, entry: Entry) -> int | None:
-        """As the journal inside. What was paid counts, also where it cannot be written."""
+        """As the journal inside. What was paid counts, also where it cannot be written.
+
+        Nobody is told before it is written: a display that fails costs no reply.
+        """
         if not entry.call.out:
             self.tally.note(entry.call)
             self.tally.add(entry.call.usage)
@@ -79,4 +88,6 @@ class TalliedJournal:
         line = await self.inner.write(entry)
         if entry.call.out and line is not None:
             self.tally.sent(line)
+        if not entry.call.out:
+            self.tally.tell()
         return line

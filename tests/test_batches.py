@@ -20,6 +20,7 @@ from glossator.errors import (
     ProviderError,
     ProviderRefused,
     ReplyError,
+    RequestRefused,
 )
 from glossator.llm import Message, Reply, Request
 from glossator.models import Models, Who, check_batch
@@ -201,15 +202,25 @@ def test_what_openai_ended_early_is_asked_again(store: Store) -> None:
 
 
 @BOTH
-def test_one_wrong_request_stops_the_run_with_one_message(kind: str, store: Store) -> None:
+def test_one_wrong_request_is_that_ones_error_alone(kind: str, store: Store) -> None:
     with Loopback(echo) as server:
         server.batches.fate = lambda text, before: (
             Fate("error", 400, "no such option") if text.endswith("3") else Fate()
         )
         found = in_batches(kind, server, store, lambda llm: outcomes(llm, many(5)))
-    (error,) = (one for one in found if isinstance(one, GlossatorError))
-    assert isinstance(error, ProviderRefused)
-    assert "no such option" in str(error)
+    assert [isinstance(one, Reply) for one in found] == [True, True, True, False, True]
+    assert isinstance(found[3], RequestRefused)
+    assert "no such option" in str(found[3])
+    assert store.batches.owed("r1") == {}
+
+
+@BOTH
+def test_requests_that_are_all_wrong_are_refused_with_one_message(kind: str, store: Store) -> None:
+    with Loopback(echo) as server:
+        server.batches.fate = lambda text, before: Fate("error", 400, "no such option")
+        found = in_batches(kind, server, store, lambda llm: outcomes(llm, many(5)))
+    assert all(isinstance(one, ProviderRefused) for one in found)
+    assert len({str(one) for one in found}) == 1
     assert store.batches.owed("r1") == {}
 
 

@@ -90,6 +90,24 @@ def test_an_address_that_nobody_answers_is_told_before_the_text_is_read(
     assert set(stages) == {"load"}
 
 
+def test_an_address_that_nobody_listens_at_is_told_before_the_subject_is_loaded(
+    folder: Path, store: Store, server: Loopback
+) -> None:
+    notes: list[str] = []
+    closed = job(folder, server, base_url="http://127.0.0.1:9/v1")
+    with pytest.raises(ConfigError, match=r"nothing answers at 127\.0\.0\.1:9: start the server"):
+        do(closed, store, tell=lambda p: notes.append(p.note))
+    assert notes == ["language model openai:any-model-at-all"]
+    assert store.runs() == []
+
+
+def test_a_run_of_which_nothing_is_left_needs_no_server(folder: Path, store: Store) -> None:
+    with Loopback(rule) as server:
+        config = job(folder, server, scorers=["detection"])
+        do(config, store)
+    assert do(config, store).status is RunStatus.DONE
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_an_address_that_answers_with_a_page_is_no_api(
     folder: Path, store: Store, protocol: str

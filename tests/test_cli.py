@@ -468,6 +468,23 @@ def test_what_list_cannot_do_with_what_was_collected_is_told(
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_run_whose_process_was_stopped_is_listed_as_interrupted(
+    command: Command, tmp_path: Path
+) -> None:
+    def listed() -> list[str]:
+        told = json.loads(command("list", "--runs", "--json", folder=tmp_path).stdout)
+        return [run["status"] for run in told["runs"]]
+
+    with open_store(f"sqlite:///{tmp_path}/glossator.db") as store:
+        run = store.begin_run(RunConfig()).id
+        with store.working_on(run):
+            assert listed() == ["running"]
+        assert listed() == ["interrupted"]
+        assert store.run(run).status is RunStatus.RUNNING  # Only whoever works on it writes that.
+        with store.working_on(run):
+            assert listed() == ["running"]
+
+
 def test_list_runs_tells_how_each_run_ended(command: Command, planted: Path) -> None:
     (run,) = command.document("list", "--runs", folder=planted)["runs"]
     assert (run["run"], run["status"], run["config"]["model"]) == (
@@ -591,7 +608,7 @@ class Script(ModuleType):
             more["on_progress"](going("explain", done=1, total=2, failed=self.failed))
         return SimpleNamespace(
             run=run, done=2, failed=self.failed, status=run.status, stopped=self.stopped,
-            used=Usage(7, 2, 900, 30, 0.5),
+            used=Usage(7, 2, 900, 30, 0.5), since=Usage(7, 2, 900, 30, 0.5),
         )  # fmt: skip
 
     def plan(
@@ -772,6 +789,10 @@ def test_the_last_line_says_all_that_was_used() -> None:
     )
     assert "unknown cost" in spent_line(Usage(12, cost=None))
     assert spent_line(Usage()) == "No language model was asked."
+    assert spent_line(used, used) == spent_line(used)
+    assert spent_line(used, Usage()) == "This time 0 calls, $0. " + spent_line(used)
+    some = spent_line(used, Usage(5, cost=None))
+    assert some == "This time 5 calls, unknown cost. " + spent_line(used)
 
 
 def test_plain_progress_is_a_line_for_each_stage_its_end_and_now_and_then() -> None:

@@ -140,6 +140,48 @@ def test_models_of_one_name_on_two_servers_do_not_share_replies() -> None:
         assert cache_key(one, ask()) == cache_key(connect(here), ask())
 
 
+def test_what_another_process_was_told_while_one_waited_is_not_asked() -> None:
+    journal = MemoryJournal()
+
+    def tells(asked: object) -> str:
+        if not journal.replies.get(key):  # As another process would, that uses the same store.
+            journal.replies[key] = Reply("deep blue")
+        return "fine"
+
+    with Loopback(tells) as server:
+        llm = Metered(connect(server), journal, price=FREE, limit=1)
+        key = cache_key(llm.llm, ask("colour?"))
+        replies = run_on(llm, lambda llm: together(llm, [ask("first"), ask("colour?")]))
+    assert [reply.text for reply in replies if isinstance(reply, Reply)] == ["fine", "deep blue"]
+    assert len(server.log) == llm.budget.calls == 1
+
+
+def test_what_is_out_in_batches_is_fetched_by_batch_and_the_message_says_so() -> None:
+    with Loopback() as server:
+        budget = Budget(max_calls=3, owed={"a": 0.0, "b": 0.0})
+        llm = Metered(connect(server), price=FREE, budget=budget)
+        replies = run_on(llm, lambda llm: together(llm, [ask("1"), ask("2")]))
+    (error,) = (one for one in replies if isinstance(one, BudgetSpent))
+    assert "2 are out in batches, which --batch fetches" in str(error)
+    assert len(server.log) == 1
+
+
+def test_the_last_word_on_a_budget_counts_what_was_let_in_after_the_first() -> None:
+    async def work() -> BudgetSpent:
+        budget = Budget(dollars=3.0, spent=1.5)
+        with pytest.raises(BudgetSpent) as caught:
+            async with budget.call(2.0):
+                raise AssertionError("it does not fit")
+        async with budget.call(0.25):  # A smaller one does.
+            pass
+        assert "$1.5000 of $3.0000 are spent" in str(caught.value)
+        return budget.retold(caught.value)
+
+    said = str(asyncio.run(work()))
+    assert "$1.7500 of $3.0000 are spent" in said
+    assert "the next call may cost $2.0000" in said
+
+
 def test_max_calls_stops_in_time() -> None:
     with Loopback() as server:
         llm = Metered(connect(server), price=FREE, budget=Budget(max_calls=3), limit=8)
@@ -198,7 +240,7 @@ def test_a_resumed_run_starts_from_what_was_spent() -> None:
 
 
 def test_an_unknown_price_with_a_budget_in_dollars_refuses_to_start() -> None:
-    with pytest.raises(ConfigError, match="--max-calls"):
+    with pytest.raises(ConfigError, match=r"--max-calls .* a class of yours with a `price`"):
         Metered(ScriptedLLM(["x"]), budget=Budget(dollars=5.0))
 
 

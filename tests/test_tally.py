@@ -49,6 +49,19 @@ def test_what_was_paid_counts_where_it_cannot_be_written_down() -> None:
     assert tally.used == PAID
 
 
+def test_nothing_is_told_before_it_is_written_down() -> None:
+    inner, told = MemoryJournal(), []
+
+    def tell() -> None:
+        told.append(len(inner.calls))
+        raise BrokenPipeError
+
+    journal = TalliedJournal(inner, Tally(changed=tell))
+    with pytest.raises(BrokenPipeError):
+        asyncio.run(journal.write(entry(PAID)))
+    assert told == [len(inner.calls)] == [1]
+
+
 def test_the_ledger_of_a_run_is_added_up_and_an_unknown_cost_stays_unknown(store: Store) -> None:
     run, other = store.begin_run(RunConfig()).id, store.begin_run(RunConfig(seed=1)).id
     assert store.used(run) == Usage()
@@ -76,6 +89,9 @@ def test_a_run_shows_what_it_uses_and_goes_on_counting_where_it_stopped(
     assert costs == sorted(costs)
     assert costs[-1] == pytest.approx(ended.used.cost)
     assert seen[-1].used.prompt_tokens == ended.used.prompt_tokens > 0
+    assert ended.since.calls == ended.used.calls - 9
+    idle = do(config, store)
+    assert (idle.since.calls, idle.used) == (0, ended.used)
     again = do(config, store, fresh=True)
     assert (again.used.calls, again.used.cost) == (0, 0.0)
     assert again.used.cached_calls > 0
@@ -96,7 +112,7 @@ def test_what_fails_is_counted_and_the_last_error_stands_until_a_reply_comes() -
     assert tally.trouble() == Trouble()
     write("out", OUT)
     now[0] = 45.0
-    assert tally.trouble() == Trouble(waiting=45.0)
+    assert tally.trouble() == Trouble(waiting=45.0, out=1)
     write("a:b answered 429", "ProviderError", line=0)
     write("a:b answered 500", "ProviderError", 2)
     assert tally.trouble(30.0) == Trouble(2, "a:b answered 500", 30.0)
@@ -117,6 +133,9 @@ def test_trouble_is_told_in_a_few_words() -> None:
         "explain: 0/2, 3 attempts without a reply, the last: a server\u241b answered 429: "
         + " ".join(["busy"] * 15) + "\u2026, paused for 35s"
     )  # fmt: skip
+    assert line(Trouble(waiting=75, out=32)) == (
+        "explain: 0/2, waiting for 32 replies, the oldest for 1m 15s"
+    )
     assert line(Trouble(waiting=75)) == "explain: 0/2, waiting for a reply for 1m 15s"
 
 

@@ -30,6 +30,7 @@ from glossator.cli.run import collect_command, explain_command, run_command, sco
 from glossator.cli.sae import sae_app
 from glossator.cli.session import make_session
 from glossator.cli.show import show_command
+from glossator.cli.streams import outlive_readers
 from glossator.cli.text import visible
 from glossator.errors import ConfigError, GlossatorError
 
@@ -117,21 +118,14 @@ def main() -> NoReturn:
     """The console script: does what `sys.argv` says and ends the process."""
     arguments = sys.argv[1:]
     verbose = bool({"-v", "--verbose"} & set(arguments))
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    outlive_readers()
     if threading.current_thread() is threading.main_thread():
         # `kill` ends a command as Ctrl-C does; `interrupts` takes over while a run works.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not verbose:
         sys.excepthook = _one_line
-    try:
-        code = call(arguments)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has gone (`| head`). Nothing may be flushed to it at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
+    code = call(arguments)
+    sys.stdout.flush()
     sys.exit(code)
 
 

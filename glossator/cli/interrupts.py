@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -44,9 +45,7 @@ def finish_or_drain(
         if asked.is_set():
             _leave_at_once()
         asked.set()
-        os.write(
-            2, b"\nStopping when the calls in flight have ended; Ctrl-C again stops at once.\n"
-        )
+        _tell(b"\nStopping when the calls in flight have ended; Ctrl-C again stops at once.\n")
         if loop is not None and task is not None:
             loop.call_soon_threadsafe(task.cancel)
 
@@ -74,9 +73,16 @@ def finish_or_drain(
             signal.signal(number, handler)
 
 
+def _tell(said: bytes) -> None:
+    """Says it on stderr, at once; `tee` and the like have often been stopped by the same Ctrl-C."""
+    with contextlib.suppress(OSError):
+        os.write(2, said)
+
+
 def _leave_at_once() -> None:
     if sys.stderr.isatty():
-        os.write(2, b"\x1b[?25h")  # the progress line hides the cursor
-    sys.stdout.flush()
+        _tell(b"\x1b[?25h")  # the progress line hides the cursor
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
     # Not sys.exit: that would wait for the threads in which models compute.
     os._exit(INTERRUPTED)

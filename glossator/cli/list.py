@@ -80,9 +80,9 @@ def list_command(
         raise ConfigError("--explainer and --scorer are about explanations, not --collected")
     with session.open_store() as store:
         if runs:
-            _list_runs(session, store.runs())
+            _list_runs(session, [as_it_stands(store, one) for one in store.runs()])
             return 0
-        chosen = newest_run(store, run)
+        chosen = as_it_stands(store, newest_run(store, run))
         if calls:
             _list_spending(session, chosen, store.calls(chosen.id))
             return 0
@@ -106,6 +106,17 @@ def list_command(
     cut = "" if total == len(results) else f" of {total}"
     session.say(f"run {chosen.id}, {chosen.status.value}: {len(results)}{cut} explanations")
     return 0
+
+
+def as_it_stands(store: Store, run: Run) -> Run:
+    """`run`; interrupted if it is at work by its last word and its process has been stopped."""
+    import dataclasses
+
+    from glossator.runs import RunStatus
+
+    if run.status is not RunStatus.RUNNING or store.is_worked_on(run.id):
+        return run
+    return dataclasses.replace(run, status=RunStatus.INTERRUPTED)
 
 
 def newest_run(store: Store, run: str | None) -> Run:

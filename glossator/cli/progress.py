@@ -77,7 +77,8 @@ def trouble_parts(trouble: Trouble) -> list[str]:
     if trouble.pause >= 1:
         parts.append(f"paused for {duration(trouble.pause)}")
     elif trouble.waiting >= LONG:
-        parts.append(f"waiting for a reply for {duration(trouble.waiting)}")
+        more = f"{trouble.out:,} replies, the oldest" if trouble.out > 1 else "a reply"
+        parts.append(f"waiting for {more} for {duration(trouble.waiting)}")
     return parts
 
 
@@ -97,8 +98,8 @@ def used_parts(used: Usage) -> list[str]:
     return parts
 
 
-def spent_line(used: Usage) -> str:
-    """All that a run used, in one line."""
+def spent_line(used: Usage, since: Usage | None = None) -> str:
+    """All that a run used, in one line; first what it used `since` this command began, if less."""
     if not used.calls and not used.cached_calls:
         return "No language model was asked."
     classes = {
@@ -110,11 +111,18 @@ def spent_line(used: Usage) -> str:
     cost = "unknown cost: no price is known" if used.cost is None else dollars(used.cost)
     if used.assumed:
         cost += f" ({dollars(used.assumed)} of it assumed, where no bill is known)"
+    this_time = "" if since is None or since.calls == used.calls else _this_time(since)
     return (
-        f"In all {used.calls:,} calls, {used.cached_calls:,} kept replies used again, "
+        f"{this_time}In all {used.calls:,} calls, {used.cached_calls:,} kept replies used again, "
         f"{used.prompt_tokens:,} tokens in{f' ({among})' if among else ''}, "
         f"{used.completion_tokens:,} out{thought}, {cost}."
     )
+
+
+def _this_time(since: Usage) -> str:
+    """What the last of several commands used."""
+    cost = "unknown cost" if since.cost is None else dollars(since.cost)
+    return f"This time {since.calls:,} calls, {cost}. "
 
 
 def short(count: int) -> str:

@@ -215,7 +215,7 @@ def _report(session: Session, store: Store, outcome: Outcome, stages: tuple[str,
         if collected:
             console.print(f"{run}: {outcome.done} features collected")
         print_failures(console, failures)
-        session.say(spent_line(outcome.used))
+        session.say(spent_line(outcome.used, outcome.since))
     # What follows is for people: a program reads the exit code and the status.
     if outcome.stopped is not None:
         print(f"glossator: {visible(str(outcome.stopped), lines=True)}", file=sys.stderr)

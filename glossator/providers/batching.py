@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from glossator.errors import GlossatorError, ProviderError
+from glossator.errors import GlossatorError, ProviderError, ProviderRefused
 from glossator.ledger import Batch, Item, Shelf
 from glossator.llm import Can, Reply, Request
 from glossator.providers.desks import LATER, Crowded, Desk, Payload, given_up
@@ -362,6 +362,8 @@ class BatchingLLM:
     def _fail(self, out: _Out, error: BaseException) -> None:
         """Tells everybody who waits for the batch; it is still out unless it was dropped."""
         wanted, out.wanted = out.wanted, {}
+        if isinstance(error, ProviderRefused):
+            error.of_request = ""  # It is about all of them.
         for number, one in wanted.items():
             if not out.errand.dropped:
                 self._leave_out(out, number, one.key)

@@ -92,12 +92,18 @@ class Budget:
     async def _wait_for(self, worst: float) -> None:
         while (reason := self._reason_against(worst)) is not None:
             if not self.in_flight:
-                raise BudgetSpent(reason)
+                raise BudgetSpent(reason, worst)
             await self._changed.wait()
+
+    def retold(self, error: BudgetSpent) -> BudgetSpent:
+        """`error` with what is spent by now: smaller calls may have been let in after it."""
+        reason = self._reason_against(error.worst)
+        return error if reason is None else BudgetSpent(reason, error.worst)
 
     def _reason_against(self, worst: float) -> str | None:
         """What keeps a call from being made now; None if nothing does."""
-        out = f" ({len(self.owed):,} calls are out in batches)" if self.owed else ""
+        n = len(self.owed)
+        out = f" ({n:,} are out in batches, which --batch fetches)" if n else ""
         if self.max_calls is not None and self.calls + len(self.owed) >= self.max_calls:
             return (
                 f"all {self.max_calls} calls are used{out}; the same command with a higher "

@@ -1,6 +1,7 @@
 """What went wrong between a provider and us, decided once and the same way for every provider.
 
 fatal       400, 401, 402, 403, 404 and other 4xx   ProviderRefused: one request, one clear message
+                                                    (400 and 422 after replies: see `refusals.py`)
 retry       408, 409, 425, 429, 5xx, no connection  ProviderError, with Retry-After where it is sane
 record      context overflow, content filter        PromptTooLong, Refused: this request only
 
@@ -23,11 +24,14 @@ from glossator.errors import (
     ProviderRefused,
     Refused,
 )
+from glossator.providers.keys import HIDDEN, without_keys
 from glossator.types import Usage
 
 MAX_RETRY_AFTER = 300.0
 """Seconds; a longer Retry-After is cut to this."""
 RETRIED = frozenset({408, 409, 425, 429})
+BAD_REQUEST = frozenset({400, 422})
+"""What is in a request may be why it is refused, and others are not."""
 TOO_LONG = re.compile(
     r"context_length_exceeded|exceed_context_size|maximum context length|prompt is too long"
     r"|context length is only|max_model_len|longer than the maximum model length"
@@ -39,12 +43,6 @@ FILTERED = re.compile(
     r"content_filter|content_policy|content management policy|invalid_prompt|flagged"
 )
 """How OpenAI, Azure and OpenRouter say that they do not let a prompt through."""
-LOOKS_SECRET = re.compile(
-    r"\b(?:(?:sk|pk)[-_][A-Za-z0-9_*.\-]{8,}"
-    r"|(?:sk|pk|key|api|Bearer)[-_ ](?=[A-Za-z_.\-]*[0-9*]|[A-Za-z_.\-]*?[A-Za-z]{24})"
-    r"[A-Za-z0-9_*.\-]{8,})"
-)
-"""A key begins as keys do; behind what may be a word, it has a digit, stars or no end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +64,9 @@ class Account:
         Nor with anything that does not print, such as what steers a terminal.
         """
         if self.key:
-            text = text.replace(self.key, "[key]")
+            text = text.replace(self.key, HIDDEN)
         shown = "".join(c if c.isprintable() else " " for c in text[:10_000])
-        return " ".join(LOOKS_SECRET.sub("[key]", shown).split())[:300]
+        return " ".join(without_keys(shown).split())[:300]
 
 
 def retry_after(value: str | None, now: datetime) -> float | None:
@@ -148,12 +146,16 @@ def from_status(
         404: f"{title} knows no model {account.model!r} at {account.url} (404){quoted}; "
         f"check the name, --base-url and whose key is in {variable}, {instead}",
     }
+    if status in advice:
+        return ProviderRefused(advice[status])
+    of_request = (
+        f"{title} refuses a request to {account.model} that it calls bad ({status}){quoted}; "
+        "it answers others. The same command asks it again, another model may take it"
+    )
     return ProviderRefused(
-        advice.get(
-            status,
-            f"{title} refuses requests to {account.model} ({status}){quoted}; "
-            f"check the model and --base-url (the key is read from {variable}), {instead}",
-        )
+        f"{title} refuses requests to {account.model} ({status}){quoted}; "
+        f"check the model and --base-url (the key is read from {variable}), {instead}",
+        of_request if status in BAD_REQUEST else "",
     )
 
 

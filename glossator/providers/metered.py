@@ -1,7 +1,7 @@
 """The meter around any language model: kept replies, budget, limits, retries and a ledger of calls.
 
-A request goes through, in this order: an equal request already out (its reply is shared), the
-journal's kept replies, a place at the gate, the budget, the provider's pause. Nothing is sent
+A request goes through, in this order: an equal one that this process has out (its reply is shared),
+the journal's kept replies, a place at the gate, the budget, the provider's pause. Nothing is sent
 before all agree. What comes back is written down, then read: tools are called for through a schema
 where a model has no form for that, and a reply that should keep to a schema is checked.
 """
@@ -36,6 +36,7 @@ from glossator.providers.gate import Gate
 from glossator.providers.journal import MemoryJournal
 from glossator.providers.outage import Outage
 from glossator.providers.prices import FREE, Price, price_snapshot, worst_cost
+from glossator.providers.refusals import Refusals
 from glossator.providers.retries import Faults, Retries
 from glossator.providers.schema import with_value
 from glossator.providers.tools import plain_request, read_calls
@@ -112,6 +113,7 @@ class Metered:
     gate: Gate | None = None
     """Shared by all models of one provider and key."""
     retries: Retries = field(default_factory=Retries)
+    refusals: Refusals = field(default_factory=Refusals, repr=False)
     drain: float = 150.0
     """Seconds that a cancelled call may still take to finish, so that what is paid is kept."""
 
@@ -127,7 +129,7 @@ class Metered:
         if self.budget.dollars is not None and self.price is None:
             raise ConfigError(
                 f"nobody knows what {self.llm.name} costs, so a budget in dollars cannot hold: "
-                "use --max-calls in place of --budget, or a model with a known price"
+                "use --max-calls in place of --budget, or a class of yours with a `price` as --llm"
             )
         self._gate = self.gate or Gate(self.limit)
         self._snapshot = "" if self.price is None else price_snapshot(self.price)
@@ -171,7 +173,7 @@ class Metered:
                 return await self._free_reply(request, flight.outcome)
             if flight.outcome is not None:
                 raise flight.outcome
-        if self.journal is not None and (kept := self.journal.get(key)) is not None:
+        if (kept := self._kept(key)) is not None:
             return await self._free_reply(request, kept)
         flight = self._flights[key] = _Flight()
         try:
@@ -203,19 +205,25 @@ class Metered:
         )
         async for attempt in attempts:
             with attempt:
-                async with (
-                    self._gate.slot(),
-                    self.budget.call(worst, key if self._batched else "") as charge,
-                ):
-                    await self._gate_open(charge)
-                    async with self._alone_at_first(charge):
-                        if (ended := self._refused or self._unwritable) is not None:
-                            charge.dollars = 0.0
-                            raise type(ended)(str(ended))
-                        return await _finish(
-                            self._attempt(key, request, attempt.num, charge), self.drain
-                        )
+                async with self._gate.slot():
+                    # Another process may have been told while this one waited.
+                    if (kept := self._kept(key)) is not None:
+                        return await self._free_reply(request, kept)
+                    return await self._send(key, request, attempt.num, worst)
         raise AssertionError("stamina ends with a reply or an error")
+
+    async def _send(self, key: str, request: Request, number: int, worst: float) -> Reply:
+        """Sends `request` once, when the budget and the provider's pause let it through."""
+        async with self.budget.call(worst, key if self._batched else "") as charge:
+            await self._gate_open(charge)
+            async with self._alone_at_first(charge):
+                if (ended := self._refused or self._unwritable) is not None:
+                    charge.dollars = 0.0
+                    raise type(ended)(str(ended))
+                return await _finish(self._attempt(key, request, number, charge), self.drain)
+
+    def _kept(self, key: str) -> Reply | None:
+        return None if self.journal is None else self.journal.get(key)
 
     async def _gate_open(self, charge: Charge) -> None:
         held, charge.dollars = charge.dollars, 0.0  # Nothing is owed if cancelled while waiting.
@@ -246,13 +254,16 @@ class Metered:
         started = time.monotonic()
         try:
             reply = await self.llm.reply(request)
-        except GlossatorError as error:
+        except GlossatorError as raised:
+            error = raised
             seconds = time.monotonic() - started
             used = replace(usage_of_failure(error, self.price), seconds=seconds)
             usage = self._booked(used, charge)
             if isinstance(error, ProviderError) and error.busy:
                 wait = error.retry_after
                 self._gate.too_many(self.retries.first_wait if wait is None else wait)
+            if isinstance(error, ProviderRefused):
+                error = self.refusals.weigh(error, request)
             if isinstance(error, ProviderRefused | BadReply):
                 self._refused = error
             else:
@@ -260,9 +271,12 @@ class Metered:
                 if not self._batched:
                     self._refused = self._outage.failed(self.name, error) or self._refused
             await self._write(request, number, usage, error, key=key, line=line)
+            if error is not raised:
+                raise error from raised
             raise
         self._answers = True
         self._outage.came()
+        self.refusals.note_reply()
         reply = replace(reply, usage=priced(reply.usage, self.price))
         usage = self._booked(reply.usage, charge)
         self._gate.went_well()

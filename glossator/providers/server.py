@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import json
 from contextlib import AbstractAsyncContextManager
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from glossator.errors import ConfigError, GlossatorError, ProviderError, ProviderRefused, ReplyError
 from glossator.providers.exchange import exchange
@@ -79,12 +81,7 @@ async def look(
     except ProviderError as error:
         if error.maybe_billed:
             return f"{title} at {url} does not answer at once; it is asked all the same"
-        parts = urlsplit(url)
-        where = f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
-        raise ConfigError(
-            f"nothing answers at {where}: start the server, check --base-url {url} and the "
-            "network, or use --llm local"
-        ) from None
+        raise _nobody(url) from None
     if at_home and text.lstrip()[:1] == "<":
         return f"{title} at {url} answers with a web page for now; it is asked all the same"
     if text.lstrip()[:1] == "<":
@@ -93,6 +90,40 @@ async def look(
             "API, such as http://127.0.0.1:8000/v1"
         )
     return _read(account, server, text)
+
+
+async def knock(url: str) -> None:
+    """Connects to whoever listens at `url`, and asks nothing: it takes no time and needs no key.
+
+    Where a proxy stands between, only the request itself can tell.
+
+    Raises:
+        ConfigError: if nobody listens there.
+    """
+    host, port = _address(url)
+    if getproxies().get(urlsplit(url).scheme) and not proxy_bypass(host):
+        return
+    try:
+        async with asyncio.timeout(PATIENCE):
+            _, writer = await asyncio.open_connection(host, port)
+    except TimeoutError:
+        return  # One that is slow is asked all the same.
+    except OSError:
+        raise _nobody(url) from None
+    writer.close()
+
+
+def _address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _nobody(url: str) -> ConfigError:
+    host, port = _address(url)
+    return ConfigError(
+        f"nothing answers at {host}:{port}: start the server, check --base-url {url} and the "
+        "network, or use --llm local"
+    )
 
 
 def _judge(account: Account, status: int, body: object, wait: str | None) -> GlossatorError:

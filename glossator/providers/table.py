@@ -66,6 +66,17 @@ def make_llm(
             kinds = ", ".join(f"{kind}:" for kind in REMOTE)
             raise ConfigError(f"--base-url goes with {kinds} models, not {spec!r}")
         return as_llm(LLMS.load(kind).load(spec, device=device, offline=offline))  # type: ignore[attr-defined]
+    check_address(spec, base_url, offline=offline)
+    connect = LLMS.load(kind).connect  # type: ignore[attr-defined]
+    return as_llm(connect(rest.strip(), base_url=base_url, timeout=timeout, environ=environ))
+
+
+def check_address(spec: str, base_url: str | None, *, offline: bool) -> None:
+    """Refuses what is no URL of a server, or a server that may not be asked; asks nobody.
+
+    Raises:
+        ConfigError: naming what can be done.
+    """
     if base_url is not None:
         _check_url(base_url)
     if offline and not _is_here(base_url):
@@ -73,8 +84,6 @@ def make_llm(
             f"{spec} needs the network, and --offline forbids it: use --llm local, or a server on "
             "this machine with --base-url"
         )
-    connect = LLMS.load(kind).connect  # type: ignore[attr-defined]
-    return as_llm(connect(rest.strip(), base_url=base_url, timeout=timeout, environ=environ))
 
 
 def check_spec(spec: str) -> tuple[str, str]:
