@@ -283,7 +283,7 @@ def test_a_budget_in_dollars_is_never_passed_and_a_higher_one_goes_on(
 ) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", server.openai_url)
     config = config_for(folder, llm="tests.pipeline_child:Priced", features="0")
-    for budget in (2.0, 6.0):
+    for budget in (2.0, 4.0):
         outcome = do(config, store, budget=budget)
         assert outcome.status is RunStatus.BUDGET_SPENT
         assert 0 < store.spent("r1")[0] <= budget
