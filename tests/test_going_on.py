@@ -372,7 +372,7 @@ def _question(text: str) -> str:
 
 def _explained_in(asked: Asked) -> str:
     """The explanation that a request of a scorer holds."""
-    found = re.search(r"Does it contain (.*)\?$|^Description: (.*)$", asked.last, re.MULTILINE)
+    found = re.search(r"^Which contain: (.*)\?$|^Description: (.*)$", asked.last, re.MULTILINE)
     return (found[1] or found[2]) if found else ""
 
 
