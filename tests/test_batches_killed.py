@@ -28,8 +28,9 @@ PACE = Pace(quiet=0.1, longest=5.0, first=0.05, most=0.1, grace=0.5, patience=60
 def job(folder: Path, server: Loopback, kind: str) -> RunConfig:
     url = server.anthropic_url if kind == "anthropic" else server.openai_url
     return config_for(
-        folder, llm=f"{kind}:some-model", base_url=url, scorers=["detection"], features="0-2"
-    )
+        folder, llm=f"{kind}:some-model", base_url=url, scorers=["detection"], features="0-2",
+        per_call=1,
+    )  # fmt: skip
 
 
 def child(config: RunConfig, database: Path, **told: Any) -> subprocess.Popen[bytes]:

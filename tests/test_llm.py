@@ -203,6 +203,7 @@ def test_every_field_of_a_request_is_in_its_digest(request: Request) -> None:
         "answers": (*request.answers, "x"),
         "slots": (*request.slots, "x"),
         "sample": request.sample + 1,
+        "lines": request.lines + 1,
         "tools": (*request.tools, Tool("x", "", "{}")),
         "tool_choice": "none" if request.tool_choice == "auto" else "auto",
     }
