@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from glossator.embedder import Embedder, bundled
+from glossator.embedder import Embedder, MiniLM, bundled
 from glossator.errors import ConfigError
 from glossator.hard import HardText
 from glossator.live import Live
@@ -20,7 +20,9 @@ from glossator.types import Explanation, FeatureRecord
 AUTO = "auto"
 PER_CALL = 12
 """Windows in one request to a model behind an API."""
-ASKS_NOBODY = frozenset({"embedding", "lexical", "symbolic"})
+ASKS_NOBODY = frozenset({"embedding", "lexical", "symbolic", "tiny"})
+FIRES_ABOVE = {"tiny": 2.0}
+"""Where a window is called firing whose strongest prediction is above this; else it is 0."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,10 @@ def limits_of(simulator: str) -> str:
         "embedding": "embedding knows how near meanings are, and little of form or order",
         "lexical": "lexical matches words of the explanation and knows nothing of meaning or order",
         "symbolic": "symbolic runs the explanation's own tokens, and for n2g those before them",
+        "tiny": (
+            "tiny reads words by meaning, form and neighbours, in English; of abstract, long-range "
+            "and output-side descriptions it knows little"
+        ),
     }.get(simulator, "")
 
 
@@ -81,7 +87,12 @@ def build_simulator(
         ConfigError: if it needs a language model and there is none.
         Unsupported: if the language model cannot do what it needs.
     """
-    available: dict[str, object] = {"others": others, "embedder": embedder or bundled()}
+    embedder = embedder or bundled()
+    available: dict[str, object] = {
+        "others": others,
+        "embedder": embedder,
+        "offline": isinstance(embedder, MiniLM) and embedder.offline,
+    }
     if llm is not None:
         available["llm"] = llm
     built: Simulator = assemble(SIMULATORS.load(name), **available)
@@ -112,7 +123,8 @@ def build_judge(
     chosen = simulator_for(simulator, explanation, llm)
     if chosen == "symbolic" or simulator in ASKS_NOBODY or llm is None:
         chosen = chosen if chosen in ASKS_NOBODY else "lexical"
-        return SimulatedJudge(build_simulator(chosen, llm, embedder=embedder), chosen)
+        built = build_simulator(chosen, llm, embedder=embedder)
+        return SimulatedJudge(built, chosen, FIRES_ABOVE.get(chosen, 0.0))
     at_a_time = windows_a_call(per_call, llm)
     return AskingJudge(llm) if at_a_time == 1 else PanelJudge(llm, at_a_time, seed=seed)
 

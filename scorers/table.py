@@ -77,6 +77,7 @@ SIMULATORS = Registry(
         "logprob": "glossator.scorers.logprob:LogprobSimulator",
         "reply": "glossator.scorers.reply:ReplySimulator",
         "symbolic": "glossator.scorers.symbolic:SymbolicSimulator",
+        "tiny": "glossator.scorers.tiny.simulator:TinySimulator",
         "token": "glossator.scorers.token:TokenSimulator",
     },
 )

@@ -49,6 +49,7 @@ GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
     "datasets": (3, ("datasets", "experiments", *(f"sae.{name}" for name in _TRAINING))),
     "explainers": (4, ("explainers",)),
     "scorers": (4, ("scorers",)),
+    "lessons": (5, ("scorers.tiny.train", "scorers.tiny.lessons")),
     "agent": (5, ("agent",)),
     "shell": (
         6,
