@@ -23,12 +23,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from glossator.scorers.tiny.lessons.examples import Example
+from glossator.scorers.tiny.lessons.examples import Example, examples
+from glossator.scorers.tiny.lessons.source import Lessons, lessons
 from glossator.scorers.tiny.network import Lower, Pairs, Upper, halves
 from glossator.scorers.tiny.pieces import pieces_of
 from glossator.scorers.tiny.reading import lower_all, side_by_side, window_of
-from glossator.scorers.tiny.validation import Judged, by_family, quality
-from glossator.scorers.tiny.weights import base_weights, save_trained
+from glossator.scorers.tiny.validation import Judged, by_family, calibration, quality
+from glossator.scorers.tiny.weights import SHIPPED, base_weights, save_trained
 
 CHECKPOINT, STATE, LOG = "checkpoint.safetensors", "state.json", "log.jsonl"
 
@@ -57,42 +58,11 @@ class TrainSettings:
     validate: int = 500
     """Steps between two looks at what was held out."""
     checkpoint: int = 100
+    n_validation: int = 240
+    """Windows of held-out concepts that are looked at, three descriptions each; a third as many of
+    those trained on."""
     trained: int = 4
     """Layers that are trained, the last ones; at most 4."""
-
-
-@dataclass(frozen=True)
-class Lessons:
-    """Where examples come from."""
-
-    train: Any
-    """Shelf of concepts to train on."""
-    held: Any
-    """Shelf of concepts to validate on."""
-    documents: Sequence[Any]
-    validation: Sequence[Any]
-    tokenizer: Any
-    """The subject's."""
-    real: Sequence[Any] = ()
-    """Real features to train on, beside the concepts."""
-
-
-def lessons(seed: int) -> Lessons:
-    """All that examples are made of; takes some minutes."""
-    from transformers import AutoTokenizer
-
-    from glossator.assets import model_folder
-    from glossator.datasets.corpora import default_corpus
-    from glossator.embedder import bundled
-    from glossator.scorers.tiny.lessons.examples import documents_of
-    from glossator.scorers.tiny.lessons.library import shelves
-    from glossator.scorers.tiny.lessons.wordnet import load_wordnet
-
-    corpus = default_corpus()
-    documents = documents_of(corpus, validation=False)
-    train, held = shelves([d.text for d in documents], load_wordnet(), bundled(), seed)
-    tokenizer = AutoTokenizer.from_pretrained(model_folder("smollm2-135m"), local_files_only=True)
-    return Lessons(train, held, documents, documents_of(corpus, validation=True), tokenizer)
 
 
 @dataclass(frozen=True)
@@ -140,8 +110,6 @@ def loss_of(logits: Tensor, batch: Batch, graded: bool) -> Tensor:
 
 def steps_of(source: Lessons, settings: TrainSettings, begin: int) -> Iterator[list[Example]]:
     """The examples of each step from number `begin` on, the same ones however often resumed."""
-    from glossator.scorers.tiny.lessons.examples import examples
-
     number, skipped = divmod(begin, settings.chunk)
     while True:
         seed = settings.seed * 1_000_003 + number
@@ -169,16 +137,22 @@ def predict(
         some = [examples[i] for i in order[begin : begin + 48]]
         batch = batch_of(some, tokenizer, lower)
         with torch.no_grad():
-            level = upper(batch.pairs)[..., 0].float().sigmoid() * batch.counted
-        for e, row in zip(some, level.tolist(), strict=True):
-            found.append(Judged(e.family, e.activations, tuple(row[: len(e.tokens)])))
+            level, fires = upper(batch.pairs).float().unbind(-1)  # each (batch, n_tokens)
+            level = level.sigmoid() * batch.counted
+        for e, row, logits in zip(some, level.tolist(), fires.tolist(), strict=True):
+            n = len(e.tokens)
+            found.append(Judged(e.family, e.activations, tuple(row[:n]), tuple(logits[:n])))
     return found
 
 
-def train(source: Lessons, settings: TrainSettings, out: Path, base: tuple[Any, Any]) -> Upper:
-    """Trains, or goes on training, and leaves the weights in `out`."""
-    from glossator.scorers.tiny.lessons.examples import examples
-
+def train(
+    source: Lessons,
+    settings: TrainSettings,
+    out: Path,
+    base: tuple[Any, Any],
+    stop: int | None = None,
+) -> Upper:
+    """Trains, or goes on training, and leaves the weights in `out`; `stop` is a step to end at."""
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(settings.threads)
     tokenizer, weights = base
@@ -205,13 +179,16 @@ def train(source: Lessons, settings: TrainSettings, out: Path, base: tuple[Any, 
     begin = _resume(out, upper, optimizer, named, settings)
     held = [
         list(islice(examples(shelf, source.validation, source.tokenizer, 7, 3), n))
-        for shelf, n in ((source.held, 240), (source.train, 80))
+        for shelf, n in (
+            (source.held, settings.n_validation),
+            (source.train, settings.n_validation // 3),
+        )
     ]
     tests = [[e for group in groups for e in group] for groups in held]
     work.load_state_dict(upper.state_dict())
     started, total = time.monotonic(), 0.0
     stream = steps_of(source, settings, begin)
-    for step in range(begin, settings.steps):
+    for step in range(begin, min(settings.steps, stop or settings.steps)):
         for group in optimizer.param_groups:
             group["lr"] = settings.rate * group["scale"] * _share(step, settings)
         batch = batch_of(next(stream), tokenizer, lower)
@@ -236,16 +213,20 @@ def train(source: Lessons, settings: TrainSettings, out: Path, base: tuple[Any, 
             _keep(out, upper, optimizer, named, done, settings)
         if done % settings.validate == 0 or done == settings.steps:
             report: dict[str, object] = {"step": done}
+            fitted: dict[str, float] = {}
             for name, some in zip(("held_out", "seen"), tests, strict=True):
+                if not some:
+                    continue
                 judged = predict(some, tokenizer, lower, work)
                 report[name] = asdict(quality(judged))
                 if name == "held_out":
+                    fitted = calibration(judged)
                     report["families"] = {f: asdict(q) for f, q in by_family(judged).items()}
             _log(out, report)
-            save_trained(
-                upper, out / f"tiny-{done}.safetensors", {"step": done, **asdict(settings)}
-            )
-    save_trained(upper, out / "tiny.safetensors", {"step": settings.steps, **asdict(settings)})
+            about = {"step": done, **fitted, **asdict(settings)}
+            save_trained(upper, out / f"step-{done}.safetensors", about)
+            if done == settings.steps:
+                os.replace(out / f"step-{done}.safetensors", out / SHIPPED)
     return upper
 
 
@@ -315,10 +296,16 @@ def main() -> None:
             parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, default=value)
         else:
             parser.add_argument(f"--{name}", type=kind, default=value)
+    parser.add_argument(
+        "--real",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="read the bundled subject, and train on some of its features, too",
+    )
     given = vars(parser.parse_args())
-    out = given.pop("out")
+    out, with_real = given.pop("out"), given.pop("real")
     settings = TrainSettings(**given)
-    train(lessons(settings.seed), settings, out, base_weights())
+    train(lessons(settings.seed, with_real), settings, out, base_weights())
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ class Judged:
     """Shape (n_tokens,)."""
     predicted: tuple[float, ...]
     """Shape (n_tokens,)."""
+    firing: tuple[float, ...] = ()
+    """Shape (n_tokens,): logits of firing."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,22 @@ def by_family(examples: Sequence[Judged]) -> dict[str, Quality]:
     for example in examples:
         grouped[example.family].append(example)
     return {family: quality(some) for family, some in sorted(grouped.items())}
+
+
+def calibration(examples: Sequence[Judged]) -> dict[str, float]:
+    """Slope and shift that make logits of firing into calibrated ones (Platt 1999).
+
+    Empty where all or none of the tokens fire.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    logits = np.concatenate([np.asarray(e.firing) for e in examples])
+    fires = np.concatenate([np.asarray(e.actual) for e in examples]) > 0
+    if fires.all() or not fires.any():
+        return {}
+    fitted = LogisticRegression(C=1e6).fit(logits[:, None], fires)
+    slope, shift = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
+    return {"slope": round(slope, 4), "shift": round(shift, 4)}
 
 
 def correlation(

@@ -28,7 +28,7 @@ from glossator.types import Pool
 SHORTEST, LONGEST, LONGEST_OF_ALL = 12, 56, 128
 LONG = 0.06
 """Share of windows that are longer than `LONGEST`."""
-REAL = 0.25
+REAL = 0.15
 """Share of windows that are a real feature's, where there are any."""
 MADE_UP, BY_WORDS = 0.07, 0.25
 """Share of windows that are made up, and of those cut in words instead of the subject's tokens."""

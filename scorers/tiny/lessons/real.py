@@ -11,25 +11,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from glossator.datasets.collect import collect
+from glossator.datasets.corpora import Corpus
 from glossator.datasets.planted import word_pieces
 from glossator.datasets.truth import LIBRARY, claims
 from glossator.datasets.truth_rules import Words
+from glossator.sae.coder import SparseCoder
 from glossator.scorers.tiny.lessons.concept import Concept
 from glossator.scorers.tiny.lessons.held_out import said_plainly
 from glossator.scorers.tiny.lessons.library import Shelf
 from glossator.scorers.tiny.lessons.rules import Listed
+from glossator.subject import Subject
 from glossator.types import Split
 
 LEAST = 0.45
 """Correlation over words that a description must reach on a feature's train windows."""
-NEARLY = 0.92
+LEAST_OF_LISTS = 0.6
+"""The same for a list of the feature's own words, which is made from these windows."""
+NEARLY = 0.8
 """Share of the best description's correlation that others must reach to be used, too."""
-Floats = npt.NDArray[np.float64]
+N_LATENTS, N_NEURONS, N_TOKENS = 900, 160, 230_000
+"""Features that are looked at, and tokens that are read for them."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,9 @@ def real_features(splits: Sequence[tuple[str, Split]], shelf: Shelf) -> list[Rea
         near = sorted({i for word in top if tally.total[word] > 0 for i in by_word.get(word, ())})
         told = [(tally.correlation(listed[i][1]), listed[i][0]) for i in near]
         own = _own_words(name, tally)
-        if own is not None:
-            told.append((tally.correlation(own.rule.strengths), own))  # type: ignore[attr-defined]
+        if own is not None and isinstance(own.rule, Listed):
+            r = tally.correlation(own.rule.strengths)
+            told.append((r if r >= LEAST_OF_LISTS else 0.0, own))
         best = max((r for r, _ in told), default=0.0)
         if best < LEAST:
             continue
@@ -133,7 +137,7 @@ def _tenths(activation: float, threshold: float, scale: float) -> float:
 
 def _own_words(name: str, tally: Tally) -> Concept | None:
     """The words that it fires on most, as a list; None if a planted feature has the same."""
-    means = {w: tally.total[w] / tally.n[w] for w in tally.total if tally.n[w] > 1 and w}
+    means = {w: tally.total[w] / tally.n[w] for w in tally.total if tally.n[w] > 2 and w}
     if not means:
         return None
     most = max(means.values())
@@ -172,23 +176,27 @@ def real_windows(
 
 
 def train_splits(
-    subject: Any, coder: Any, texts: Sequence[str], seed: int, n: int = 900, each: int = 160
+    subject: Subject, coder: SparseCoder, texts: Sequence[str], seed: int
 ) -> list[tuple[str, Split]]:
-    """Train splits of `n` latents of the coder and of `each` neurons of four layers."""
-    from glossator.datasets.collect import collect
-    from glossator.datasets.corpora import Corpus
-
+    """Train splits of some latents of the coder and of some neurons of an early layer."""
     chance = Random(seed)
     corpus = Corpus.of(texts, "train documents")
-    depth = subject.n_layers
-    asked = [(coder.site, chance.sample(range(coder.d_sae), n), coder)]
-    for layer in (depth // 5, 2 * depth // 5, 2 * depth // 3, depth - 3):
-        asked.append((f"layers.{layer}.mlp.neurons", chance.sample(range(1536), each), None))
+    neurons = f"layers.{subject.n_layers // 5}.mlp.neurons"
+    asked: list[tuple[str, list[int], SparseCoder | None]] = [
+        (coder.site or "", chance.sample(range(coder.d_sae), N_LATENTS), coder),
+        (neurons, chance.sample(range(subject.d_mlp), N_NEURONS), None),
+    ]
     return [
         (str(record.feature), record.train)
         for site, indexes, by in asked
         for record in collect(
-            subject, site, indexes, coder=by, tokens=230_000, corpus=corpus, n_top=25,
-            n_firing=40, n_silent=25, calibration_tokens=40_000,
+            *(subject, site, indexes),
+            coder=by,
+            tokens=N_TOKENS,
+            corpus=corpus,
+            n_top=25,
+            n_firing=40,
+            n_silent=25,
+            calibration_tokens=40_000,
         )
-    ]  # fmt: skip
+    ]

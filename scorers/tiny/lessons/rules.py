@@ -194,8 +194,10 @@ class Closing:
     def values(self, page: Page) -> list[float]:
         """See `Rule`."""
         found = [0.0] * len(page)
-        for i, bare in enumerate(page.bare):
-            if bare in _STOPS and i and page.words[i - 1]:
+        behind = [*page.tokens[1:], " "]
+        for i, (bare, token) in enumerate(zip(page.bare, behind, strict=True)):
+            ends = bare in _STOPS and token[:1].strip() == ""
+            if ends and i and page.words[i - 1]:
                 found[i if self.mark else i - 1] = 1.0
         return found
 
