@@ -20,6 +20,7 @@ from glossator.scorers.tiny.pieces import GAP, LINE_BREAK, parts, pieces_of, ran
 from glossator.scorers.tiny.simulator import TinySimulator
 from glossator.scorers.tiny.weights import SHIPPED, base_weights, load_trained, network_of
 from glossator.types import Explanation, FeatureId
+from tests.knowing import COLOURS, number, scored
 from tests.source_tree import ROOT
 
 FOLDER = ROOT / "scorers" / "tiny"
@@ -242,6 +243,20 @@ def test_it_asks_nobody_and_judges_windows_by_their_maximum() -> None:
     assert judge.name == "maximum of tiny"
     fits = asyncio.run(judge.judge(about("fruit"), TEXT)).value
     assert fits > judge.threshold > asyncio.run(judge.judge(about("fruit"), TEXT[10:13])).value
+
+
+@pytest.mark.parametrize("scorer", ["simulation", "detection", "fuzzing"])
+def test_scorers_tell_a_true_description_from_others_by_it(scorer: str) -> None:
+    score = scored(scorer, COLOURS, None, simulator="tiny", n_wrong=2, n_scored=16)
+    assert score.model == ""
+    assert not score.usage.calls
+    assert number(score.value) > max(0.7, number(score.null) + 0.05)
+
+
+def test_an_explanation_that_it_refuses_has_no_score_and_a_reason() -> None:
+    score = scored("simulation", COLOURS, None, text="word " * 2000, simulator="tiny", n_scored=8)
+    assert score.value is None
+    assert "shorten" in score.note
 
 
 def test_what_is_shipped_is_small_and_is_what_the_card_describes() -> None:

@@ -224,6 +224,7 @@ def train(
                     report["families"] = {f: asdict(q) for f, q in by_family(judged).items()}
             _log(out, report)
             about = {"step": done, **fitted, **asdict(settings)}
+            about["real"] = [feature.name for feature in source.real]
             save_trained(upper, out / f"step-{done}.safetensors", about)
             if done == settings.steps:
                 os.replace(out / f"step-{done}.safetensors", out / SHIPPED)
