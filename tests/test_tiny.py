@@ -71,8 +71,8 @@ def test_pieces_lie_in_order_and_belong_to_the_word_they_lie_in(text: str) -> No
     pieces = pieces_of(tokenizer(), text)
     assert np.all(np.diff(pieces.spans[:, 0]) >= 0)
     assert np.all(np.diff(pieces.spans[:, 1]) >= 0)
-    for (start, end), number in zip(pieces.spans.tolist(), pieces.word.tolist(), strict=True):
-        assert text[start:end][:1] in pieces.words[number]
+    for (start, end), word in zip(pieces.spans.tolist(), pieces.word.tolist(), strict=True):
+        assert text[start:end][:1] in pieces.words[word]
 
 
 def test_a_token_without_characters_has_what_the_one_before_it_has() -> None:
