@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from glossator.errors import AssetError, ReplyError
 from glossator.scorers.build import ASKS_NOBODY, build_judge, build_simulator, limits_of
+from glossator.scorers.judge import Verdict, Window
 from glossator.scorers.tiny.desk import LONGEST_WINDOW, Desk, Said, desk, parts_of, sizes_of
 from glossator.scorers.tiny.overlap import flags
 from glossator.scorers.tiny.pieces import GAP, LINE_BREAK, parts, pieces_of, ranges, shape
@@ -241,8 +242,9 @@ def test_it_asks_nobody_and_judges_windows_by_their_maximum() -> None:
     assert build_simulator("tiny", None).model == ""
     judge = build_judge("tiny", about("fruit"), None)
     assert judge.name == "maximum of tiny"
-    fits = asyncio.run(judge.judge(about("fruit"), TEXT)).value
-    assert fits > judge.threshold > asyncio.run(judge.judge(about("fruit"), TEXT[10:13])).value
+    found = asyncio.run(judge.judge(about("fruit"), [Window(TEXT), Window(TEXT[10:13])]))
+    fits, misses = (v.value for v in found if isinstance(v, Verdict))
+    assert fits > judge.threshold > misses
 
 
 @pytest.mark.parametrize("scorer", ["simulation", "detection", "fuzzing"])
