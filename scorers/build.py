@@ -21,7 +21,7 @@ AUTO = "auto"
 PER_CALL = 12
 """Windows in one request to a model behind an API."""
 ASKS_NOBODY = frozenset({"embedding", "lexical", "symbolic", "tiny"})
-FIRES_ABOVE = {"tiny": 2.0}
+FIRES_ABOVE = {"tiny": 1.0}
 """Where a window is called firing whose strongest prediction is above this; else it is 0."""
 
 

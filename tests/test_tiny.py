@@ -160,8 +160,8 @@ def test_a_true_description_expects_more_than_an_unrelated_one(true: str, other:
 
 
 def test_one_answer_is_the_same_alone_and_among_others() -> None:
-    texts = ("fruit", "names of cities", 'the words "a" and "the"', "numbers written as words")
-    windows = (TEXT, TEXT[3:9], TEXT[:2], (*TEXT, *TEXT))
+    texts = ("fruit", 'the words "a" and "the"')
+    windows = (TEXT, TEXT[:2], (*TEXT, *TEXT))
     together = Desk(desk().network)
     questions = [(text, window) for text in texts for window in windows]
     answers = dict(zip(questions, together.answered(questions), strict=True))

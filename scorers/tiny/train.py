@@ -48,7 +48,7 @@ class TrainSettings:
     """Of the encoder's layers; new parts learn faster by `faster`."""
     faster: float = 5.0
     warmup: int = 100
-    decay: float = 0.3
+    decay: float = 0.33
     """Share of the steps, the last ones, over which the rate falls to 0."""
     graded: bool = True
     """Whether activations are learned as they are, or only whether there is one."""
