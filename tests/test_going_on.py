@@ -117,7 +117,13 @@ def test_twenty_kills_while_scoring_repeat_no_more_than_what_was_in_flight(
     database = tmp_path / "killed.db"
     with Loopback(rule, delay=0.005) as server:
         config = config_for(
-            folder, server, features="0-11", scorers=["detection"], n_scored=32, n_shuffled=1
+            folder,
+            server,
+            features="0-11",
+            scorers=["detection"],
+            n_scored=32,
+            n_shuffled=1,
+            per_call=1,
         )
         with open_store(f"sqlite:///{tmp_path}/whole.db") as store:
             do(config, store)
