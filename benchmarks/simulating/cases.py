@@ -87,6 +87,18 @@ class Written:
         )
 
 
+def inside(split: Split, ctx: int) -> Split:
+    """`split` without windows that begin a chunk of `ctx` tokens.
+
+    The first text token of some chunks is an attention sink, where most latents fire hundreds of
+    times as strongly as anywhere else; one such window decides a correlation.
+    """
+    firing, silent = (
+        tuple(e for e in some if e.start % ctx) for some in (split.firing, split.silent)
+    )
+    return Split(split.pool, split.threshold, firing, silent)
+
+
 def written_cases(
     ground: str, written: Sequence[Written], records: Iterable[FeatureRecord]
 ) -> Iterator[Case]:
@@ -95,6 +107,7 @@ def written_cases(
     here = [w for w in written if w.feature in by_id]
     for one in here:
         record = by_id[one.feature]
+        ctx = int(record.provenance["ctx"])
         chance = Random(f"unrelated {one.feature}")
         others = [w.text for w in here if w.text != one.text]
         yield Case(
@@ -105,8 +118,8 @@ def written_cases(
             tuple(chance.sample(others, min(WRONG, len(others)))),
             (),
             record.threshold,
-            draw(record.test, WINDOWS, record.feature),
-            mean_activations(record.train)[:N_WORDS],
+            draw(inside(record.test, ctx), WINDOWS, record.feature),
+            mean_activations(inside(record.train, ctx))[:N_WORDS],
         )
 
 
