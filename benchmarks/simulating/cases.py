@@ -9,8 +9,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
+
 from glossator.explainers.unigram import mean_activations
+from glossator.scorers.estimates import Pearson
 from glossator.scorers.sample import draw
+from glossator.scorers.symbolic import by_words
 from glossator.types import SILENT, TOP, Example, FeatureId, FeatureRecord, Pool, Split
 
 HELD_OUT, REAL, OTHER = "held out", "real", "other subject"
@@ -44,6 +48,8 @@ class Case:
     """Of test, weighted to the pool."""
     words: tuple[tuple[str, float], ...] = ()
     """Tokens with mean activations, from train windows: the pattern that `symbolic` runs."""
+    told: float | None = None
+    """Weighted Pearson of that pattern on dev windows: how far the feature is about words alone."""
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -110,6 +116,7 @@ def written_cases(
         ctx = int(record.provenance["ctx"])
         chance = Random(f"unrelated {one.feature}")
         others = [w.text for w in here if w.text != one.text]
+        words = mean_activations(inside(record.train, ctx))[:N_WORDS]
         yield Case(
             ground,
             one.feature,
@@ -119,8 +126,17 @@ def written_cases(
             (),
             record.threshold,
             draw(inside(record.test, ctx), WINDOWS, record.feature),
-            mean_activations(inside(record.train, ctx))[:N_WORDS],
+            words,
+            _told(words, draw(inside(record.dev, ctx), WINDOWS, record.feature)),
         )
+
+
+def _told(words: Sequence[tuple[str, float]], windows: Sequence[Example]) -> float | None:
+    metric = Pearson.over(
+        [e.activations for e in windows], [by_words(words, e.tokens) for e in windows]
+    )
+    value = float(metric(np.array([[e.weight for e in windows]]))[0])
+    return value if np.isfinite(value) else None
 
 
 def stratified(

@@ -31,6 +31,11 @@ ASKING = tuple(
 )
 
 
+TOLD_BY_WORDS = "those told by words"
+CLEAR = 0.3
+"""A feature counts as told by words where its pattern reaches this Pearson on dev windows."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Simulators side by side on the same windows of the same cases."""
@@ -40,6 +45,8 @@ class Comparison:
     rows: tuple[Row, ...]
     differences: tuple[Versus, ...]
     """`tiny` less each other."""
+    part: str
+    """Which of the ground's cases; empty for all."""
     by_group: Mapping[str, Mapping[str, tuple[int, float, float]]]
     """By group and simulator: cases, mean Pearson, mean AUPRC of tokens."""
 
@@ -74,6 +81,9 @@ def found(work: Path, written: Path) -> Found:
         if any(figures_of(case, kept[who]) for who in ASKING for case in few):
             comparisons.append(_compared(ground, FEW, few, asking))
         if ground != HELD_OUT:
+            clear = [case for case in cases if case.told is not None and case.told >= CLEAR]
+            free = {w: kept[w] for w in FREE}
+            comparisons.append(_compared(ground, WINDOWS, clear, free, TOLD_BY_WORDS))
             features += [_described(case, kept) for case in cases]
     rows, against = [], {}
     own = truths.read(work, TINY)
@@ -99,7 +109,11 @@ def found(work: Path, written: Path) -> Found:
 
 
 def _compared(
-    ground: str, windows: int, cases: Sequence[Case], kept: Mapping[Who, Kept]
+    ground: str,
+    windows: int,
+    cases: Sequence[Case],
+    kept: Mapping[Who, Kept],
+    part: str = "",
 ) -> Comparison:
     figures = {
         who: {case.name: f for case in cases if (f := figures_of(case, some))}
@@ -125,6 +139,7 @@ def _compared(
             for who, of in figures.items()
             if who != TINY and own
         ),
+        part,
         groups,
     )
 

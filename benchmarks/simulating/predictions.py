@@ -101,14 +101,18 @@ def metered(spec: str, offline: bool) -> Metered | None:
 async def predict(
     who: Who, cases: Sequence[Case], kept: Kept, llm: LLM | None, *, wrong: int, offline: bool
 ) -> None:
-    """Asks for all that is not kept yet, the true descriptions of all cases first.
+    """Asks for all that is not kept yet; a language model for all true descriptions first.
 
     `wrong` of the near and unrelated descriptions are asked about, of each sort.
     """
-    turns: list[tuple[Case, str]] = [(case, case.text) for case in cases]
-    turns += [
+    wrong_ones = [
         (case, text) for case in cases for text in (*case.near[:wrong], *case.unrelated[:wrong])
     ]
+    turns = [*((case, case.text) for case in cases), *wrong_ones]
+    if llm is None:
+        # what is read of a case's windows is still in memory
+        place = {case.name: i for i, case in enumerate(cases)}
+        turns.sort(key=lambda turn: place[turn[0].name])
     for case, text in turns:
         key = (case.ground, case.name, text)
         known = kept.found.get(key, {})

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from simulating.cases import FEW, HELD_OUT, OTHER, REAL, WINDOWS
 from simulating.figures import FIGURES
-from simulating.gathered import TINY, Comparison, Found
+from simulating.gathered import CLEAR, TINY, TOLD_BY_WORDS, Comparison, Found
 
 from glossator.types import Measure
 
@@ -59,6 +59,10 @@ def _notes(given: Found) -> Iterator[str]:
         "- `symbolic` reads no description: it runs the tokens that `unigram` finds on train "
         "windows. It is what a list of 50 tokens reaches, not a rival."
     )
+    yield (
+        f"- *{TOLD_BY_WORDS.capitalize()}*: features on whose dev windows that list reaches a "
+        f"Pearson of {CLEAR} or more. No description and no simulator had a part in the choice."
+    )
     if looked:
         yield f"- Looked at for descriptions: {looked}"
     yield ""
@@ -69,7 +73,7 @@ def _sentences(given: Found) -> Iterator[str]:
         own = next((row for row in comparison.rows if row.who == str(TINY)), None)
         if own is None:
             continue
-        where = TITLES[comparison.ground]
+        where = titled(comparison)
         yield (
             f"- {where}, {own.n} features, {comparison.windows} windows: Pearson "
             f"{shown(own.measures['Pearson'])}, AUPRC of tokens "
@@ -92,6 +96,11 @@ def _sentences(given: Found) -> Iterator[str]:
                 f"- (b) `bench truth`, {row.scorer}, {row.n} planted features: true above "
                 f"unrelated {shown(row.over_unrelated)}, above near misses {shown(row.over_near)}."
             )
+
+
+def titled(given: Comparison) -> str:
+    """What was compared."""
+    return TITLES[given.ground] + (f", {given.part}" if given.part else "")
 
 
 def _behind(comparison: Comparison) -> str:
@@ -124,7 +133,7 @@ def shown(measure: Measure, signed: bool = False) -> str:
 
 
 def _comparison(given: Comparison) -> Iterator[str]:
-    yield f"## {TITLES[given.ground]}: {given.windows} windows a feature"
+    yield f"## {titled(given)}: {given.windows} windows a feature"
     yield ""
     names = [
         name for name in FIGURES if any(r.measures[name].value is not None for r in given.rows)
