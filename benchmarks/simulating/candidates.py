@@ -11,7 +11,7 @@ from random import Random
 from glossator.datasets.collect import CollectSettings, collect_features
 from glossator.datasets.corpora import load_corpus
 from glossator.datasets.readings import Coder
-from glossator.sae import load_coder
+from glossator.sae import SparseCoder, load_coder
 from glossator.subject import Subject, load_subject
 from glossator.types import FeatureId, FeatureRecord
 
@@ -23,7 +23,7 @@ OTHER_LAYERS, OTHER_NEURONS = (3, 10), 20
 SEED = 2611
 
 
-def bundled_candidates(subject: Subject, coder: Coder) -> list[FeatureId]:
+def bundled_candidates(subject: Subject, coder: SparseCoder) -> list[FeatureId]:
     """Neurons of four layers, one of each layer in turn, then latents of the coder."""
     latents = Random(SEED).sample(range(coder.d_sae), LATENTS)
     site = str(coder.site)
