@@ -24,6 +24,9 @@ class Figures:
     """Over tokens, weighted to the pool. 0 where the prediction is constant: it tells nothing."""
     plain: float
     """The same with each window counted once, as other systems report it."""
+    firing: float
+    """Pearson, weighted, with what is below the threshold taken for silence: of a neuron the rest is
+    noise that no description is about."""
     precision: float
     """AUPRC over tokens, weighted; what a constant prediction gets is `base`."""
     base: float
@@ -40,6 +43,7 @@ class Figures:
 FIGURES: dict[str, Callable[[Figures], float | None]] = {
     "Pearson": lambda f: f.pearson,
     "Pearson, unweighted": lambda f: f.plain,
+    "Pearson, firing": lambda f: f.firing,
     "AUPRC of tokens": lambda f: f.precision,
     "AUPRC of windows": lambda f: f.windows,
     "true > unrelated": lambda f: f.over_unrelated,
@@ -56,6 +60,7 @@ def figures_of(case: Case, kept: Kept) -> Figures | None:
     actual = [e.activations for e in case.windows]
     weights = np.array([[e.weight for e in case.windows]])
     pearson = correlation(actual, predicted, weights)
+    loudly = [[max(0.0, a - case.threshold) for a in values] for values in actual]
     fires = [a > case.threshold for values in actual for a in values]
     flat = [p for values in predicted for p in values]
     of_tokens = np.repeat(weights[0], [len(v) for v in actual])
@@ -64,6 +69,7 @@ def figures_of(case: Case, kept: Kept) -> Figures | None:
     return Figures(
         pearson or 0.0,
         correlation(actual, predicted, np.ones_like(weights)) or 0.0,
+        correlation(loudly, predicted, weights) or 0.0,
         precision(fires, flat, of_tokens),
         float(np.average(fires, weights=of_tokens)),
         precision(loud, ranked, weights[0]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ ASKING = tuple(
 )
 
 
+FEWEST = 5
+"""Features below which a part of a ground gets no table of its own."""
 TOLD_BY_WORDS = "those told by words"
 CLEAR = 0.3
 """A feature counts as told by words where its pattern reaches this Pearson on dev windows."""
@@ -81,9 +83,9 @@ def found(work: Path, written: Path) -> Found:
         if any(figures_of(case, kept[who]) for who in ASKING for case in few):
             comparisons.append(_compared(ground, FEW, few, asking))
         if ground != HELD_OUT:
-            clear = [case for case in cases if case.told is not None and case.told >= CLEAR]
             free = {w: kept[w] for w in FREE}
-            comparisons.append(_compared(ground, WINDOWS, clear, free, TOLD_BY_WORDS))
+            for part, some in parts_of(cases):
+                comparisons.append(_compared(ground, WINDOWS, some, free, part))
             features += [_described(case, kept) for case in cases]
     rows, against = [], {}
     own = truths.read(work, TINY)
@@ -106,6 +108,16 @@ def found(work: Path, written: Path) -> Found:
         json.loads(speed.read_text(encoding="utf-8")) if speed.is_file() else {},
         tuple(features),
     )
+
+
+def parts_of(cases: Sequence[Case]) -> Iterator[tuple[str, list[Case]]]:
+    """Neurons, latents, and features that are about words alone; where there are some of each."""
+    clear = [case for case in cases if case.told is not None and case.told >= CLEAR]
+    neurons = [case for case in cases if case.feature.coder is None]
+    latents = [case for case in cases if case.feature.coder is not None]
+    for part, some in (("neurons", neurons), ("latents", latents), (TOLD_BY_WORDS, clear)):
+        if FEWEST <= len(some) < len(cases):
+            yield part, some
 
 
 def _compared(

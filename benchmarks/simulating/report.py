@@ -52,7 +52,8 @@ def _notes(given: Found) -> Iterator[str]:
     )
     yield (
         "- *Pearson* and *AUPRC of tokens* are over all tokens of all windows; AUPRC of windows "
-        "ranks windows by the largest prediction. A constant prediction has no r and counts as 0; "
+        "ranks windows by the largest prediction. *Firing*: activations at or below the threshold "
+        "count as 0. A constant prediction has no r and counts as 0; "
         "how many were constant is in the table."
     )
     yield (
@@ -88,7 +89,7 @@ def _sentences(given: Found) -> Iterator[str]:
             if verdicts:
                 yield f"  - Against `{other.who}`, {other.n} features: {', '.join(verdicts)}."
         behind = _behind(comparison)
-        if behind:
+        if behind and not comparison.part:
             yield f"  - Kinds where another that reads the description is ahead: {behind}."
     for row in given.truth:
         if row.who == str(TINY):
@@ -160,6 +161,8 @@ def _comparison(given: Comparison) -> Iterator[str]:
             cells = [shown(other.measures[name], True) for name in names]
             yield f"| `{other.who}` | {other.n} | {' | '.join(cells)} |"
     yield ""
+    if given.part:
+        return
     whos = [row.who for row in given.rows]
     yield f"Mean Pearson / AUPRC of tokens by {'family' if given.ground == HELD_OUT else 'kind'}:"
     yield ""
