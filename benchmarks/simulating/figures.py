@@ -25,7 +25,7 @@ class Figures:
     plain: float
     """The same with each window counted once, as other systems report it."""
     firing: float
-    """Pearson, weighted, with what is below the threshold taken for silence: of a neuron the rest is
+    """Pearson, weighted, where what is below the threshold counts as 0: of a neuron the rest is
     noise that no description is about."""
     precision: float
     """AUPRC over tokens, weighted; what a constant prediction gets is `base`."""
