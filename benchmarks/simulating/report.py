@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from simulating.cases import FEW, HELD_OUT, OTHER, REAL, WINDOWS
 from simulating.figures import FIGURES
 from simulating.gathered import CLEAR, TINY, TOLD_BY_WORDS, Comparison, Found
+from simulating.targets import targets_of
 
 from glossator.types import Measure
 
@@ -26,6 +27,7 @@ def markdown(given: Found) -> str:
         f"{given.weights or 'none'} (SHA-256, first 16 digits).",
         "",
         *_notes(given),
+        *_targets(given),
         "## What follows",
         "",
         *_sentences(given),
@@ -66,6 +68,19 @@ def _notes(given: Found) -> Iterator[str]:
     )
     if looked:
         yield f"- Looked at for descriptions: {looked}"
+    yield ""
+
+
+def _targets(given: Found) -> Iterator[str]:
+    found = list(targets_of(given))
+    if not found:
+        return
+    yield "## What was asked of it"
+    yield ""
+    yield "| asked | measured | met |"
+    yield "|---|---|---|"
+    for target in found:
+        yield f"| {target.asked} | {target.measured} | {'yes' if target.met else 'no'} |"
     yield ""
 
 
