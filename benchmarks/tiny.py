@@ -106,9 +106,9 @@ def make_cases(work: Path, seed: int, skip_held_out: bool) -> None:
         from random import Random
 
         from glossator.datasets.corpora import default_corpus
-        from glossator.scorers.tiny.train import lessons
+        from glossator.scorers.tiny.lessons.source import lessons
 
-        given = lessons(seed)
+        given = lessons(seed, with_real=False)
         scanned = held_out.Scanned.of(
             default_corpus(), given.tokenizer, held_out.SCANNED, Random(seed)
         )
