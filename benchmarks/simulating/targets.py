@@ -40,8 +40,8 @@ def targets_of(found: Found) -> Iterator[Target]:
                 (row.over_near.value, OVER_NEAR, "near misses"),
             ):
                 if value is not None:
-                    asked = f"(b) truth above {name} in at least {least:.0%} of {row.n} planted features"
-                    yield Target(asked, f"{value:.1%}", value >= least)
+                    asked = f"(b) truth above {name} in at least {least:.0%} of features"
+                    yield Target(asked, f"{value:.1%} of {row.n}", value >= least)
     yield from _speeds(found)
 
 
