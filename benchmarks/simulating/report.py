@@ -9,6 +9,7 @@ from simulating.figures import FIGURES
 from simulating.gathered import CLEAR, TINY, TOLD_BY_WORDS, Comparison, Found
 from simulating.targets import targets_of
 
+from glossator.datasets.truth import LIBRARY
 from glossator.types import Measure
 
 TITLES = {
@@ -68,7 +69,21 @@ def _notes(given: Found) -> Iterator[str]:
     )
     if looked:
         yield f"- Looked at for descriptions: {looked}"
+    unfinished = list(_unfinished(given))
+    if unfinished:
+        yield f"- **Not finished**, so of these only the first in order: {'; '.join(unfinished)}."
     yield ""
+
+
+def _unfinished(given: Found) -> Iterator[str]:
+    for comparison in given.comparisons:
+        most = max((row.n for row in comparison.rows), default=0)
+        for row in comparison.rows:
+            if row.n < most and not comparison.part:
+                yield f"`{row.who}` on {row.n} of {most} ({comparison.ground})"
+    for truth in given.truth:
+        if truth.n < len(LIBRARY):
+            yield f"`{truth.who}` on {truth.n} of {len(LIBRARY)} (`bench truth`, {truth.scorer})"
 
 
 def _targets(given: Found) -> Iterator[str]:

@@ -55,7 +55,7 @@ def windows_of(corpus: Corpus, tokenizer: Any, n: int) -> list[Text]:
 async def timed(
     who: Who, llm: LLM | None, texts: Sequence[str], windows: Sequence[Text], offline: bool
 ) -> Speed:
-    """The time of each of `texts`, on ten windows of its own; one text more is for warming up."""
+    """The time of each of `texts` but the first, which warms up, on ten windows of its own."""
     took = []
     feature = FeatureId("speed", "speed", 0)
     for number, text in enumerate(texts):
@@ -63,11 +63,11 @@ async def timed(
         words = ((" the", 1.0),) if who.simulator == "symbolic" else ()
         explanation = Explanation(feature, text, "human", words=words)
         simulator = build_simulator(who.simulator, llm, others, bundled(offline))
-        if number == 0:
-            await simulator.simulate(explanation, windows[-1][:32])
         own = windows[number * WINDOWS : (number + 1) * WINDOWS]
         began = time.perf_counter()
         await together(simulator.simulate(explanation, tokens) for tokens in own)
-        took.append(time.perf_counter() - began)
-        print(f"{who}: {took[-1]:.3f} s a feature", flush=True)
+        seconds = time.perf_counter() - began
+        print(f"{who}: {seconds:.3f} s a feature", flush=True)
+        if number:
+            took.append(seconds)
     return Speed(str(who), len(took), median(took), min(took), max(took), len(took) / sum(took))
