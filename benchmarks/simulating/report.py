@@ -94,8 +94,9 @@ def _targets(given: Found) -> Iterator[str]:
     yield ""
     yield "| asked | measured | met |"
     yield "|---|---|---|"
+    words = {True: "yes", False: "no", None: "not finished"}
     for target in found:
-        yield f"| {target.asked} | {target.measured} | {'yes' if target.met else 'no'} |"
+        yield f"| {target.asked} | {target.measured} | {words[target.met]} |"
     yield ""
 
 
@@ -214,7 +215,7 @@ def _comparison(given: Comparison) -> Iterator[str]:
 def _truth(given: Found) -> Iterator[str]:
     if not given.truth:
         return
-    yield "## (b) `bench truth`, whole"
+    yield "## (b) `bench truth`"
     yield ""
     head = ("simulator", "scorer", "features", "undefined", "true > unrelated", "true > near miss")
     yield f"| {' | '.join(head)} | true |"
