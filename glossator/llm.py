@@ -294,6 +294,11 @@ async def with_fewer(
             return found, "" if fitting == n else f"{left_out} {llm.name}"
 
 
+def tells_probabilities(llm: LLM) -> bool:
+    """Whether `llm` gives log probabilities of short answers, exact ones or of its likeliest."""
+    return bool({Can.ANSWERS, Can.TOP_LOGPROBS} & llm.can)
+
+
 def need(llm: LLM, wanted: Can, method: str, instead: str) -> None:
     """Raises `Unsupported`, naming the alternative, if `llm` cannot do what `method` needs."""
     if wanted not in llm.can:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from glossator.errors import ReplyError
-from glossator.llm import LLM, Can, Message, Reply, Request, ask
+from glossator.llm import LLM, Message, Reply, Request, ask, tells_probabilities
 from glossator.scorers.layout import unbroken
 from glossator.scorers.together import together
 from glossator.types import Usage
@@ -65,7 +65,7 @@ async def _one(
         f"{letter}: {unbroken(options[i])}" for letter, i in zip(letters, order, strict=True)
     )
     said = Message("user", f"{question}\n{listed}\nAnswer with one letter.")
-    by_logprobs = bool({Can.ANSWERS, Can.TOP_LOGPROBS} & llm.can)
+    by_logprobs = tells_probabilities(llm)
     request = Request(
         (*messages, said),
         max_tokens=0 if by_logprobs else 5,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from glossator.errors import ReplyError
-from glossator.llm import LLM, Can, Message, Reply, Request, ask
+from glossator.llm import LLM, Message, Reply, Request, ask, tells_probabilities
 from glossator.scorers.estimates import Floats
 from glossator.scorers.layout import one_line
 from glossator.scorers.nulls import lift
@@ -106,7 +106,7 @@ class IntruderScorer:
         """The trial in k orders; it fails where one of them cannot be read."""
         k = len(trial.windows)
         answers = tuple(str(i + 1) for i in range(k))
-        by_logprobs = bool({Can.ANSWERS, Can.TOP_LOGPROBS} & self.llm.can)
+        by_logprobs = tells_probabilities(self.llm)
 
         async def one(shift: int) -> tuple[tuple[float, ...] | ReplyError, Usage]:
             turned = trial.windows[shift:] + trial.windows[:shift]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from glossator.errors import ReplyError
-from glossator.llm import LLM, Can, Message, Reply, Request, ask
+from glossator.llm import LLM, Message, Reply, Request, ask, tells_probabilities
 from glossator.scorers.layout import marked_line, one_line, unbroken
 from glossator.scorers.table import Simulator
 from glossator.scorers.together import together
@@ -105,7 +105,7 @@ class AskingJudge:
     @property
     def by_logprobs(self) -> bool:
         """Whether the model tells probabilities."""
-        return bool({Can.ANSWERS, Can.TOP_LOGPROBS} & self.llm.can)
+        return tells_probabilities(self.llm)
 
     @property
     def name(self) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from glossator.errors import CutOff, PromptTooLong, ReplyError
 from glossator.lines import words_by_number
-from glossator.llm import LLM, Can, Message, Reply, Request, ask
+from glossator.llm import LLM, Message, Reply, Request, ask, tells_probabilities
 from glossator.scorers.judge import (
     ANSWERS,
     Verdict,
@@ -98,7 +98,7 @@ class PanelJudge:
     @property
     def by_logprobs(self) -> bool:
         """Whether the model tells probabilities."""
-        return bool({Can.ANSWERS, Can.TOP_LOGPROBS} & self.llm.can)
+        return tells_probabilities(self.llm)
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glossator.errors import ReplyError
-from glossator.llm import LLM, Can, Message, Reply, Request, ask
+from glossator.llm import LLM, Message, Reply, Request, ask, tells_probabilities
 from glossator.scorers.asking import one_by_one
 from glossator.scorers.bootstrap import Values
 from glossator.scorers.estimates import Floats
@@ -119,7 +119,7 @@ class RubricScorer:
     async def _rate(self, explanation: Explanation, example: Example) -> tuple[Prediction, Usage]:
         messages = prompt(explanation.text, example.text)
         try:
-            if {Can.ANSWERS, Can.TOP_LOGPROBS} & self.llm.can:
+            if tells_probabilities(self.llm):
                 request = Request(messages, max_tokens=0, answers=STEPS)
                 value, usage = await ask(self.llm, request, expected_step, again=0)
             else:

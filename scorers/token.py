@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from glossator.errors import ReplyError
-from glossator.llm import LLM, Can, Message, Reply, Request, ask
+from glossator.llm import LLM, Message, Reply, Request, ask, tells_probabilities
 from glossator.scorers.layout import marked_line, unbroken
 from glossator.scorers.logprob import expected
 from glossator.scorers.together import together
@@ -67,7 +67,7 @@ class TokenSimulator:
     async def _ask(self, text: str, tokens: Sequence[str]) -> tuple[float | ReplyError, Usage]:
         """The value of the last of `tokens`, or why there is none; with its cost."""
         messages = prompt(text, tokens)
-        by_logprobs = bool({Can.ANSWERS, Can.TOP_LOGPROBS} & self.llm.can)
+        by_logprobs = tells_probabilities(self.llm)
         try:
             if by_logprobs:
                 request = Request(messages, max_tokens=0, answers=VALUES)
