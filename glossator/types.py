@@ -79,7 +79,7 @@ def _of_type(data: Any, wanted: Any) -> Any:
     return data
 
 
-class _Jsonable:
+class Jsonable:
     """Gives the types here `to_json` and `from_json`."""
 
     __slots__ = ()
@@ -106,7 +106,7 @@ class _Jsonable:
 
 
 @dataclass(frozen=True, slots=True)
-class FeatureId(_Jsonable):
+class FeatureId(Jsonable):
     """One scalar read from a model at each token: a neuron, a latent, a head, one tail of it.
 
     Prints as, and parses from, `MODEL//SITE[@CODER]/INDEX`, with a minus behind the index for the
@@ -207,7 +207,7 @@ MISMARKED = "mismarked"
 
 
 @dataclass(frozen=True, slots=True)
-class Example(_Jsonable):
+class Example(Jsonable):
     """A window of text with the feature's activation at each token."""
 
     tokens: tuple[str, ...]
@@ -251,7 +251,7 @@ class Example(_Jsonable):
 
 
 @dataclass(frozen=True, slots=True)
-class Stratum(_Jsonable):
+class Stratum(Jsonable):
     """A class of windows of one pool, from which a uniform sample was drawn."""
 
     name: str
@@ -266,7 +266,7 @@ class Stratum(_Jsonable):
 
 
 @dataclass(frozen=True, slots=True)
-class Split(_Jsonable):
+class Split(Jsonable):
     """The examples one party may see. Whoever holds one split can see no other."""
 
     pool: Pool
@@ -299,7 +299,7 @@ class Split(_Jsonable):
 
 
 @dataclass(frozen=True, slots=True)
-class FeatureRecord(_Jsonable):
+class FeatureRecord(Jsonable):
     """All that was collected of one feature."""
 
     feature: FeatureId
@@ -353,7 +353,7 @@ class FeatureRecord(_Jsonable):
 
 
 @dataclass(frozen=True, slots=True)
-class FeatureSummary(_Jsonable):
+class FeatureSummary(Jsonable):
     """What is kept of every feature that was collected, those without a record among them."""
 
     feature: FeatureId
@@ -407,7 +407,7 @@ class BadUsage(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Usage(_Jsonable):
+class Usage(Jsonable):
     """What calls to language models used. Sums with `+`; what cannot be one is a `BadUsage`."""
 
     calls: int = 0
@@ -465,7 +465,7 @@ def _is_amount(value: object) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class NgramPath(_Jsonable):
+class NgramPath(Jsonable):
     """A run of tokens at whose last one a feature fires; one way through a graph of n-grams."""
 
     steps: tuple[tuple[str, ...], ...]
@@ -495,7 +495,7 @@ class NgramPath(_Jsonable):
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation(_Jsonable):
+class Explanation(Jsonable):
     """What somebody says a feature does, or that they abstain."""
 
     feature: FeatureId
@@ -543,7 +543,7 @@ class Explanation(_Jsonable):
 
 
 @dataclass(frozen=True, slots=True)
-class Simulation(_Jsonable):
+class Simulation(Jsonable):
     """What a reader of the explanation, who has not seen the activations, expects them to be."""
 
     tokens: tuple[str, ...]
@@ -561,7 +561,7 @@ class Simulation(_Jsonable):
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction(_Jsonable):
+class Prediction(Jsonable):
     """What a scorer predicted for one example, beside what happened."""
 
     example: str
@@ -590,7 +590,7 @@ class Prediction(_Jsonable):
 
 
 @dataclass(frozen=True, slots=True)
-class Measure(_Jsonable):
+class Measure(Jsonable):
     """One figure with its 95% interval; `value` is None where it is undefined."""
 
     value: float | None
@@ -604,7 +604,7 @@ class Measure(_Jsonable):
 
 
 @dataclass(frozen=True, slots=True)
-class Null(_Jsonable):
+class Null(Jsonable):
     """What the same scorer gives to explanations that should not fit."""
 
     kind: Literal["shuffled", "decoys", "empty", "unigram"]
@@ -619,7 +619,7 @@ class Null(_Jsonable):
 
 
 @dataclass(frozen=True, slots=True)
-class Score(_Jsonable):
+class Score(Jsonable):
     """How far an explanation's predictions were from what the model really did.
 
     `value` is None with a reason in `note` when it could not be computed: never 0, never NaN.
@@ -674,7 +674,7 @@ class Score(_Jsonable):
 
 
 @dataclass(frozen=True, slots=True)
-class ExperimentResult(_Jsonable):
+class ExperimentResult(Jsonable):
     """One row of the store: an explanation, its scores, and what is needed to make them again."""
 
     explanation: Explanation

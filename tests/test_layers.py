@@ -16,7 +16,7 @@ _TRAINING = ("training", "training_activations", "training_step", "quality")
 """Modules beside the coders that read subjects on text."""
 
 GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
-    "ground": (0, ("types", "errors")),
+    "ground": (0, ("types", "errors", "evidence")),
     "core": (
         1,
         (
@@ -28,6 +28,7 @@ GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
                 "lines",
                 "ledger",
                 "live",
+                "inside",
                 "writing",
                 "device",
             ),
