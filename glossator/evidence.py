@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from glossator.types import JSON, Explanation, FeatureId, Jsonable, Usage
+from glossator.types import JSON, Explanation, FeatureId, Jsonable, NgramPath, Usage
 
 
 class About(StrEnum):
@@ -50,6 +50,8 @@ class Hypothesis(Jsonable):
     """Who proposed it: `explainer`, `sceptic`, `unigram`, `n2g`, `user`."""
     words: tuple[tuple[str, float], ...] = ()
     """Of a dull one, the pattern that foretells as a program; see `Explanation.words`."""
+    paths: tuple[NgramPath, ...] = ()
+    """The same; see `Explanation.paths`."""
 
     def __post_init__(self) -> None:
         if not self.text.strip():
