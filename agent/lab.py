@@ -62,6 +62,8 @@ class Lab:
     seen: Seen
     live: Live
     embedder: Embedder
+    cut: Callable[[str], Sequence[str]]
+    """From a text to its tokens, as the model cuts it."""
     score_on_dev: Callable[[Explanation], Awaitable[Score]]
     """How well an explanation does on dev."""
     inside: Inside | None = None
