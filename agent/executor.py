@@ -1,4 +1,4 @@
-"""Runs one experiment; whatever goes wrong with it is recorded as its failure, never as a result."""
+"""Runs one experiment; what goes wrong with it is recorded as its failure, never as a result."""
 
 from __future__ import annotations
 

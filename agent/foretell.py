@@ -13,7 +13,7 @@ from glossator.errors import ReplyError
 from glossator.evidence import About, Foretold, Hypothesis, Question
 from glossator.scorers.judge import Judge, Window
 from glossator.scorers.symbolic import by_paths, by_words
-from glossator.types import Explanation, FeatureId, Usage
+from glossator.types import Example, Explanation, FeatureId, Usage
 
 NO_EFFECT = "none"
 """What a hypothesis says that supposes no effect; where it says nothing, it cannot tell."""
@@ -59,8 +59,18 @@ class Foreteller:
         said = tuple(found.get(i) for i in range(len(questions)))
         return Foretold(hypothesis.id, said), usage
 
+    async def on_texts(self, hypothesis: Hypothesis, windows: Sequence[Example]) -> Foretold:
+        """The same for windows of a record, which are cut into tokens already."""
+        if hypothesis.words or hypothesis.paths:
+            said = tuple(self._by_tokens(hypothesis, w.tokens) for w in windows)
+            return Foretold(hypothesis.id, said)
+        asked = [Question(About.FIRES, w.text) for w in windows]
+        return (await self.foretell(hypothesis, asked))[0]
+
     def _by_pattern(self, hypothesis: Hypothesis, text: str) -> float:
-        tokens = tuple(self.cut(text))
+        return self._by_tokens(hypothesis, tuple(self.cut(text)))
+
+    def _by_tokens(self, hypothesis: Hypothesis, tokens: tuple[str, ...]) -> float:
         values: Sequence[float] = ()
         if hypothesis.paths:
             values = by_paths(hypothesis.paths, tokens)

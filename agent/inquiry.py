@@ -1,0 +1,473 @@
+"""The steps of an inquiry into one feature. Each gives the fields of the state that it changes.
+
+All that a step makes is in the notebook before the next begins, under a key of its own, so that a
+step which is done again after a kill finds it and neither pays nor experiments twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from glossator.agent import designing, prompts
+from glossator.agent.asking import Asking
+from glossator.agent.beliefs import Beliefs, alike, effect_of, expected_gain
+from glossator.agent.concluding import conclusion_of, supported
+from glossator.agent.deciding import borne_out, decide
+from glossator.agent.designing import Design
+from glossator.agent.executor import arguments_of, carry_out, digest_of, tool_called
+from glossator.agent.foretell import Foreteller
+from glossator.agent.lab import Lab
+from glossator.agent.looking import look_around
+from glossator.agent.notebook import Notebook
+from glossator.agent.observing import dull_hypotheses, excerpts_of, known_effects
+from glossator.agent.on_dev import DevTest
+from glossator.agent.settings import Settings
+from glossator.agent.state import State, beliefs_of, kept, noted
+from glossator.evidence import (
+    Conclusion,
+    Effect,
+    Ending,
+    Evidence,
+    Experiment,
+    Foretold,
+    Hypothesis,
+)
+from glossator.llm import LLM
+
+MOVED = 0.02
+"""A round in which no probability changes by more has moved nothing."""
+STILL = 2
+"""Such rounds in a row end an inquiry."""
+SURE = 0.6
+"""Above this probability the sceptic doubts the leader."""
+SAME = 0.1
+"""Hypotheses whose foretold probabilities differ by less on average say the same."""
+SAME_ON = 8
+"""Questions of experiments on which that must be so."""
+GIVEN_UP = 0.002
+"""Below this probability a hypothesis is foretold for no more."""
+WORTH = 0.01
+"""Nats; an experiment that is expected to tell less tells nothing."""
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """One feature under inquiry."""
+
+    lab: Lab
+    llm: LLM
+    foreteller: Foreteller
+    notebook: Notebook
+    settings: Settings
+    clock: Callable[[], float] = time.monotonic
+
+    # -- the steps ---------------------------------------------------------------------------------
+
+    async def observe(self, state: State) -> State:
+        """What is known before anybody supposes anything."""
+        seen = self.lab.seen
+        if not seen.train.firing or not seen.dev.firing or not seen.dev.silent:
+            why = "it does not fire in both train and dev text; read more text with --tokens"
+            return _ended(Ending.SILENT, why)
+        effects = await known_effects(self.lab)
+        self.notebook.put(
+            "seen",
+            "seen",
+            {
+                "feature": str(seen.feature),
+                "kind": seen.kind.value,
+                "density": seen.density,
+                "threshold": seen.threshold,
+                "peak": seen.peak,
+                "effects": list(effects),
+            },
+        )
+        return {"round": 0, "still": 0, "stuck": 0, "looks": 0, "n_tested": 0, "n_proposed": 0}
+
+    async def look(self, state: State) -> State:
+        """What the language model wants to see before it proposes."""
+        firing, silent = excerpts_of(self.lab, self.settings.n_shown)
+        found = await look_around(self.lab, self._asking, firing, silent, self.settings.n_looks)
+        return {
+            "evidence": [e.id for e in found],
+            "ran": [digest_of(e.experiment.tool, e.experiment.arguments) for e in found],
+            "notes": noted(state, map(prompts.summary, found)),
+        }
+
+    async def propose(self, state: State) -> State:
+        """Hypotheses of the language model, and the dull ones."""
+        dull = await dull_hypotheses(self.lab)
+        firing, silent = excerpts_of(self.lab, self.settings.n_shown)
+        effects = await known_effects(self.lab)
+        request = prompts.propose(
+            self.settings.n_hypotheses, firing, silent, effects, state.get("notes", [])
+        )
+        said = await self._asking.ask("propose", request, prompts.read_hypotheses)
+        said = (said or [])[: self.settings.n_hypotheses]
+        proposed = [
+            _hypothesis(i + 1, trigger, effect, "explainer")
+            for i, (trigger, effect) in enumerate(said)
+        ]
+        numbered = [replace(h, id=f"H{len(proposed) + i + 1}") for i, h in enumerate(dull)]
+        every = [*proposed, *numbered]
+        if not every:
+            return _ended(Ending.UNUSABLE, "nothing was proposed in a form that could be read")
+        for hypothesis in every:
+            self._write(hypothesis)
+        return {
+            "hypotheses": kept(every),
+            "weights": dict(Beliefs.at_first(every).weights),
+            "n_proposed": len(every),
+            "notes": noted(state, [] if said else ["the language model proposed nothing usable"]),
+        }
+
+    async def design(self, state: State) -> State:
+        """The experiment that is expected to tell most, with what everybody foretells of it."""
+        number = state["round"] + 1
+        begun = self.clock()
+        name = f"E{len(state.get('evidence', [])) + 1}"
+        if self.notebook.get(name) is None:
+            found = await self._best(state, number, name)
+            if found is None:
+                return {"round": number, "pending": "", "stuck": state["stuck"] + 1}
+            self.notebook.put(name, "experiment", found.to_json())
+        return {"round": number, "pending": name, "stuck": 0, **self._spent(state, begun)}
+
+    async def run(self, state: State) -> State:
+        """Runs the planned experiment, once."""
+        begun = self.clock()
+        planned = self._experiment(state["pending"])
+        if self._evidence(planned.id) is None:
+            evidence = await carry_out(planned, self.lab)
+            evidence = replace(evidence, effects=self._borne_out(evidence))
+            self.notebook.put(f"{planned.id} found", "evidence", evidence.to_json())
+        return {
+            "evidence": [*state.get("evidence", []), planned.id],
+            "ran": [*state.get("ran", []), digest_of(planned.tool, planned.arguments)],
+            "n_tested": state["n_tested"] + 1,
+            **self._spent(state, begun),
+        }
+
+    async def update(self, state: State) -> State:
+        """What the result makes of the beliefs."""
+        evidence = self._evidence(state["pending"])
+        before = beliefs_of(state)
+        if evidence is None or evidence.finding is None:
+            failed = [prompts.summary(evidence)] if evidence is not None else []
+            return {"still": state["still"] + 1, "notes": noted(state, failed)}
+        after = before.after(evidence.experiment.foretold, evidence.finding.answers)
+        moved = max(abs(after.probabilities[i] - before.probabilities[i]) for i in before.weights)
+        self.notebook.put(
+            f"{evidence.id} beliefs",
+            "beliefs",
+            {"before": dict(before.probabilities), "after": dict(after.probabilities)},
+        )
+        merged, alive = self._merged(state, after)
+        return {
+            "weights": dict(merged.weights),
+            "hypotheses": kept(alive),
+            "still": 0 if moved > MOVED else state["still"] + 1,
+            "notes": noted(state, [prompts.summary(evidence)]),
+        }
+
+    async def doubt(self, state: State) -> State:
+        """The sceptic: texts against the leader, and perhaps a better hypothesis."""
+        beliefs = beliefs_of(state)
+        number = state["round"]
+        if beliefs.probabilities[beliefs.leader] < SURE and state["still"] == 0:
+            return {}
+        begun = self.clock()
+        leader = self._hypothesis(beliefs.leader)
+        request = prompts.sceptic(leader, state.get("notes", []), self.settings.n_texts)
+        said = await self._asking.ask(f"doubt {number}", request, prompts.read_doubts)
+        if said is None:
+            return self._spent(state, begun)
+        texts, better = said
+        self.notebook.put(f"doubts {number}", "doubts", {"texts": list(texts)})
+        alive = self._alive(state)
+        known = {(h.trigger.lower(), h.output_effect.lower()) for h in alive}
+        new = [(t, e) for t, e in better[:1] if (t.lower(), e.lower()) not in known]
+        if len(alive) >= self.settings.most_hypotheses:
+            new = []
+        count = state["n_proposed"]
+        joined = beliefs
+        for trigger, effect in new:
+            count += 1
+            hypothesis = _hypothesis(count, trigger, effect, "sceptic")
+            self._write(hypothesis)
+            alive = [*alive, hypothesis]
+            joined = joined.joined_by(hypothesis)
+        return {
+            "hypotheses": kept(alive),
+            "weights": dict(joined.weights),
+            "n_proposed": count,
+            **self._spent(state, begun),
+        }
+
+    async def decide(self, state: State) -> State:
+        """Whether to go on."""
+        begun = self.clock()
+        beliefs = beliefs_of(state)
+        looks = state["looks"]
+        why = ""
+        if state["n_tested"] >= 2 or state["stuck"] or state["still"]:
+            looks += 1
+            dev = self._dev
+            shares = beliefs.probabilities
+            alive = {h.id: h for h in self._alive(state)}
+            on_dev = {i: await self._on_dev(h) for i, h in alive.items() if shares[i] > GIVEN_UP}
+            decision = decide(
+                beliefs, alive, dev, on_dev, self._outputs(state), looks, self.settings.confidence
+            )
+            self.notebook.put(
+                f"look {looks}",
+                "decision",
+                {
+                    "leader": decision.leader,
+                    "decided": decision.decided,
+                    "why": decision.why,
+                    "numbers": dict(decision.numbers),
+                },
+            )
+            why = decision.why
+            if decision.decided:
+                return {**_ended(Ending.DECIDED, why), "looks": looks}
+        spent = self._spent(state, begun)
+        if state["still"] >= STILL:
+            ended = _ended(Ending.STALLED, f"two experiments in a row changed nothing; {why}")
+        elif state["stuck"] >= STILL:
+            ended = _ended(Ending.LOOPING, f"no experiment is left that was not made; {why}")
+        elif state["n_tested"] >= self.settings.most_experiments:
+            ended = _ended(Ending.EXPERIMENTS, f"after {state['n_tested']} experiments, {why}")
+        elif spent["seconds"] > self.settings.seconds:
+            ended = _ended(Ending.TIME, f"after {spent['seconds']:.0f} s, {why}")
+        else:
+            ended = {}
+        return {**ended, "looks": looks, **spent}
+
+    async def conclude(self, state: State) -> State:
+        """Writes down how it ended."""
+        if self.notebook.get("conclusion") is None:
+            concluded = await self._conclusion(state)
+            self.notebook.put("conclusion", "conclusion", concluded.to_json())
+        return {}
+
+    @property
+    def concluded(self) -> Conclusion | None:
+        """How it ended, if it has."""
+        entry = self.notebook.get("conclusion")
+        return None if entry is None else Conclusion.from_json(entry.content)
+
+    # -- what they are made of ---------------------------------------------------------------------
+
+    async def _best(self, state: State, number: int, name: str) -> Experiment | None:
+        """Of the designs at hand, the one with the greatest expected gain; None if none is new."""
+        beliefs = beliefs_of(state)
+        shares = beliefs.probabilities
+        alive = [h for h in self._alive(state) if shares[h.id] > GIVEN_UP]
+        best: tuple[float, Experiment] | None = None
+        untested = not self._outputs(state) and any(map(designing.has_effect, alive))
+        for design in await self._designs(state, number, alive):
+            if digest_of(design.tool, design.arguments) in state.get("ran", []):
+                continue
+            tool = tool_called(design.tool)
+            questions = tool.questions(arguments_of(tool, design.arguments))
+            foretold = [(await self.foreteller.foretell(h, questions))[0] for h in alive]
+            gain = expected_gain(beliefs, foretold, self.settings.seed)
+            # What a hypothesis says of the output is tried at least once.
+            if design.tool == "steer" and untested:
+                gain += 10.0
+            experiment = Experiment(
+                name, design.tool, design.arguments, design.why, questions, tuple(foretold)
+            )
+            if best is None or gain > best[0]:
+                best = (gain, experiment)
+        if best is None or (best[0] < WORTH and len(alive) > 1 and state["n_tested"] >= 2):
+            return None
+        return best[1]
+
+    async def _designs(
+        self, state: State, number: int, alive: Sequence[Hypothesis]
+    ) -> list[Design]:
+        n = self.settings.n_texts
+        lab = self.lab
+        shares = beliefs_of(state).probabilities
+        ranked = sorted(alive, key=lambda h: -shares[h.id])
+        first = ranked[0]
+        second = next(
+            (h for h in ranked[1:] if h.trigger.lower() != first.trigger.lower()), ranked[-1]
+        )
+        found: list[Design | None] = []
+        doubts = self.notebook.get(f"doubts {number - 1}")
+        if doubts is not None and isinstance(written := doubts.content["texts"], list):
+            texts = [str(t) for t in written]
+            found.append(designing.texts(texts[:n], f"whether {first.id} stands up to doubt"))
+        if first is not second:
+            request = prompts.contrast(first, second, n, state.get("notes", [])[-3:])
+            made = await self._asking.ask(f"contrast {number}", request, prompts.read_texts)
+            if made:
+                why = f"which of {first.id} and {second.id} holds"
+                found.append(designing.texts(made[:n], why))
+        found.append(designing.windows(lab, n, number))
+        found.append(designing.replaced(lab, n, number))
+        if first is not second:
+            found.append(await designing.searched(lab, first, second, n))
+        found.append(await self._steering(state, number, alive))
+        return [design for design in found if design is not None]
+
+    async def _steering(
+        self, state: State, number: int, alive: Sequence[Hypothesis]
+    ) -> Design | None:
+        effects = [h for h in alive if designing.has_effect(h)]
+        known = await designing.output_words(self.lab, self.settings.n_texts)
+        if not effects or not known:
+            return None
+        n = self.settings.n_texts
+        request = prompts.effect_words(effects, n)
+        named = await self._asking.ask(f"words {number}", request, prompts.read_words) or []
+        words = [*named[:n], *known[: n // 2], *designing.COMMON[: n // 2]]
+        return designing.steer(words, "whether it does to the output what is supposed")
+
+    def _borne_out(self, evidence: Evidence) -> dict[str, Effect]:
+        """By hypothesis, how what was foretold yes differs from what was foretold no."""
+        finding = evidence.finding
+        if finding is None or not finding.values:
+            return {}
+        steered = evidence.experiment.tool == "steer"
+        scale = 1.0 if steered or self.lab.seen.peak <= 0 else self.lab.seen.peak
+        unit = "nats" if steered else "share of train peak"
+        return {
+            said.hypothesis: effect_of(said, finding.values, scale, unit)
+            for said in evidence.experiment.foretold
+            if any(p is not None for p in said.probabilities)
+        }
+
+    def _outputs(self, state: State) -> dict[str, Effect]:
+        """Of each hypothesis with an output effect, the last experiment's word on it."""
+        found: dict[str, Effect] = {}
+        for evidence in self._all_evidence(state):
+            if evidence.experiment.tool == "steer" and evidence.finding is not None:
+                found |= evidence.effects
+        effects = {h.id for h in self._alive(state) if designing.has_effect(h)}
+        return {i: effect for i, effect in found.items() if i in effects}
+
+    def _merged(self, state: State, beliefs: Beliefs) -> tuple[Beliefs, list[Hypothesis]]:
+        """Hypotheses that foretell alike wherever both were asked are one: the likelier stays."""
+        alive = {h.id: h for h in self._alive(state)}
+        told: dict[str, list[float | None]] = {i: [] for i in alive}
+        done = [*state.get("evidence", [])]
+        for evidence in (self._evidence(i) for i in done):
+            if evidence is None or not evidence.experiment.questions:
+                continue
+            said = {f.hypothesis: f.probabilities for f in evidence.experiment.foretold}
+            for i in alive:
+                nothing = [None] * len(evidence.experiment.questions)
+                told[i] += said.get(i, nothing)
+        for i in beliefs.ranked():
+            for j in beliefs.ranked():
+                if i not in alive or j not in alive or i == j:
+                    continue
+                if beliefs.weights[j] > beliefs.weights[i] or alive[i].dull != alive[j].dull:
+                    continue
+                both = [
+                    (a, b)
+                    for a, b in zip(told[i], told[j], strict=True)
+                    if a is not None and b is not None
+                ]
+                apart = alike([a for a, _ in both], [b for _, b in both])
+                if apart is None or len(both) < SAME_ON or apart > SAME:
+                    continue
+                if designing.has_effect(alive[i]) != designing.has_effect(alive[j]):
+                    continue
+                beliefs = beliefs.without(j, into=i)
+                del alive[j]
+                self.notebook.put(f"{j} merged", "merged", {"into": i, "apart": apart})
+        return beliefs, list(alive.values())
+
+    async def _on_dev(self, hypothesis: Hypothesis) -> tuple[float | None, ...]:
+        """What a hypothesis foretells of the dev windows."""
+        key = f"{hypothesis.id} dev"
+        if (entry := self.notebook.get(key)) is None:
+            read = await self.foreteller.on_texts(hypothesis, self._dev.windows)
+            self.notebook.put(key, "dev", read.to_json())
+            return read.probabilities
+        return Foretold.from_json(entry.content).probabilities
+
+    @property
+    def _dev(self) -> DevTest:
+        seen = self.lab.seen
+        return DevTest.of(seen.dev, self.settings.n_dev, seen.feature, self.settings.seed)
+
+    async def _conclusion(self, state: State) -> Conclusion:
+        alive = self._alive(state)
+        ending = Ending(state["ending"])
+        evidence = self._all_evidence(state)
+        said = None
+        leader: Hypothesis | None = None
+        if ending is Ending.DECIDED:
+            leader = self._hypothesis(beliefs_of(state).leader)
+            effect = self._outputs(state).get(leader.id)
+            if designing.has_effect(leader) and (effect is None or not borne_out(effect)):
+                leader = replace(leader, output_effect="")
+            said = await self._asking.ask(
+                "conclude", prompts.conclude(leader, evidence), prompts.read_claims
+            )
+            said = said or supported(leader, evidence)
+        return conclusion_of(
+            self.lab.seen.feature,
+            ending,
+            state.get("why", ""),
+            leader,
+            alive,
+            beliefs_of(state).probabilities,
+            evidence,
+            said or [],
+            self.llm.name,
+            state.get("seconds", 0.0),
+        )
+
+    @property
+    def _asking(self) -> Asking:
+        return Asking(self.llm, self.notebook)
+
+    def _write(self, hypothesis: Hypothesis) -> None:
+        self.notebook.put(hypothesis.id, "proposed", hypothesis.to_json())
+
+    def _hypothesis(self, name: str) -> Hypothesis:
+        entry = self.notebook.get(name)
+        assert entry is not None, f"{name} is in the state and not in the notebook"
+        return Hypothesis.from_json(entry.content)
+
+    def _alive(self, state: State) -> list[Hypothesis]:
+        return [self._hypothesis(str(h["id"])) for h in state.get("hypotheses", [])]
+
+    def _experiment(self, name: str) -> Experiment:
+        entry = self.notebook.get(name)
+        assert entry is not None, f"{name} was to be planned before it is run"
+        return Experiment.from_json(entry.content)
+
+    def _evidence(self, name: str) -> Evidence | None:
+        entry = self.notebook.get(f"{name} found")
+        return None if entry is None else Evidence.from_json(entry.content)
+
+    def _all_evidence(self, state: State) -> list[Evidence]:
+        found = (self._evidence(name) for name in state.get("evidence", []))
+        return [evidence for evidence in found if evidence is not None]
+
+    def _spent(self, state: State, begun: float) -> State:
+        return {"seconds": state.get("seconds", 0.0) + self.clock() - begun}
+
+
+def _hypothesis(number: int, trigger: str, effect: str, by: str) -> Hypothesis:
+    parts = [trigger] if trigger else []
+    if effect == "none":
+        parts.append("without an effect on the next word")
+    elif effect:
+        parts.append(f"makes more likely next: {effect}")
+    return Hypothesis(f"H{number}", "; ".join(parts), trigger, effect, by=by)
+
+
+def _ended(ending: Ending, why: str) -> State:
+    return {"ending": ending.value, "why": why.strip().rstrip(";").strip()}

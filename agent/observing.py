@@ -1,0 +1,61 @@
+"""What is shown before anybody supposes anything, and what is supposed without a language model."""
+
+from __future__ import annotations
+
+from glossator.agent.lab import Lab
+from glossator.agent.tools.shown import marked, plain
+from glossator.errors import ReplyError, Unsupported
+from glossator.evidence import Hypothesis
+from glossator.explainers.build import build_explainer
+from glossator.explainers.excerpts import excerpt, shown
+from glossator.hard import nearest_silent
+
+N_SILENT = 4
+N_TOKENS = 8
+
+
+def excerpts_of(lab: Lab, n: int) -> tuple[list[str], list[str]]:
+    """Train excerpts where it fires, marked, and silent ones that are near in meaning."""
+    train = lab.seen.train
+    firing = shown(train, n)
+    silent = nearest_silent(firing, train.silent, lab.embedder, N_SILENT)
+    lines = [
+        marked(e.tokens, e.activations, train.threshold, lab.seen.peak).partition(": ")[2]
+        for e in silent
+    ]
+    return [excerpt(e, train.threshold) for e in firing], lines
+
+
+async def known_effects(lab: Lab) -> list[str]:
+    """What its output direction promotes and suppresses; empty where it has none."""
+    try:
+        promotion = await lab.live.promoted(N_TOKENS)
+    except Unsupported:
+        return []
+    up = ", ".join(repr(plain(t)) for t, _ in promotion.promoted)
+    down = ", ".join(repr(plain(t)) for t, _ in promotion.suppressed)
+    return [f"raises the logits of {up}", f"lowers the logits of {down}"]
+
+
+async def dull_hypotheses(lab: Lab) -> list[Hypothesis]:
+    """That it is a matter of single tokens, or of tokens in a row: patterns found without words."""
+    found: list[Hypothesis] = []
+    for name in ("unigram", "n2g"):
+        explainer = build_explainer(name, live=lab.live)
+        try:
+            said = await explainer.explain(lab.seen.feature, lab.seen.train)
+        except (ReplyError, Unsupported):
+            continue
+        if not said.abstained and said.runs:
+            found.append(
+                Hypothesis(
+                    f"H{len(found) + 1}",
+                    said.text,
+                    said.text,
+                    dull=True,
+                    by=name,
+                    words=said.words,
+                    paths=said.paths,
+                )
+            )
+    return found
