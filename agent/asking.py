@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from glossator.agent.notebook import Notebook
 from glossator.errors import ReplyError
 from glossator.llm import LLM, Reply, Request, ToolCall, ask
+from glossator.notebook import Notebook
 from glossator.types import JSON
 
 _Read = TypeVar("_Read")

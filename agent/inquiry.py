@@ -20,7 +20,6 @@ from glossator.agent.executor import arguments_of, carry_out, digest_of, tool_ca
 from glossator.agent.foretell import Foreteller
 from glossator.agent.lab import Lab
 from glossator.agent.looking import look_around
-from glossator.agent.notebook import Notebook
 from glossator.agent.observing import dull_hypotheses, excerpts_of, known_effects
 from glossator.agent.on_dev import DevTest
 from glossator.agent.settings import Settings
@@ -35,6 +34,7 @@ from glossator.evidence import (
     Hypothesis,
 )
 from glossator.llm import LLM
+from glossator.notebook import Notebook
 
 MOVED = 0.02
 """A round in which no probability changes by more has moved nothing."""

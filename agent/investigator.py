@@ -40,7 +40,11 @@ async def investigate(
     given: dict[str, Any] | None = {}
     if checkpointer is not None:
         known = await graph.aget_state(config)
-        given = None if known.next else {}
+        if known.next:
+            given = None
+        elif known.values:
+            # Killed where nothing was to come next: the notebook has all that was done.
+            await checkpointer.adelete_thread(thread)
     await graph.ainvoke(given, config)
     concluded = inquiry.concluded
     assert concluded is not None, "the last step writes the conclusion"

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from glossator.agent.asking import Asking
 from glossator.agent.executor import carry_out, digest_of
 from glossator.agent.lab import Lab
-from glossator.agent.notebook import Notebook
 from glossator.agent.tools.table import TOOLS
 from glossator.evidence import Evidence, Experiment
 from glossator.llm import Message, Reply, Request, Tool, ToolCall
+from glossator.notebook import Notebook
 
 SYSTEM = (
     "You study one feature of a language model: a number that is high on some words of a text, "

@@ -5,7 +5,8 @@
       │──< units                   what is finished: (run, feature, stage, part)
       │──< failures                what was given up, until it succeeds
       │──< calls >── prices        the ledger: each call to a language model and its cost
-      └──< batches ──< batch_items what is out at a provider: requests whose replies are to come
+      │──< batches ──< batch_items what is out at a provider: requests whose replies are to come
+      └──< inquiries ──< entries   what an agent or a conversation wrote down, in order
     features ──< summaries         what was collected, by feature and collection digest: all of it
       └──< records                 its text and activations, of those that somebody may explain
     replies                        replies of language models by the digest of the request
@@ -33,7 +34,7 @@ from sqlalchemy import (
     false,
 )
 
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 """Every revision this version knows, oldest first; the last is the one it writes."""
 
 TOKEN_CLASSES = ("cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
@@ -275,4 +276,28 @@ batch_items = Table(
     Column("number", Integer, primary_key=True),
     Column("key", Text, nullable=False),
     Column("worst", Float, nullable=False),
+)
+
+inquiries = Table(
+    "inquiries",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),  # inquiry or chat
+    Column("run", Text, ForeignKey("runs.id"), nullable=True),
+    _feature(nullable=True),
+    Column("made", Text, nullable=False),
+    Index("ix_inquiries_run", "run"),
+    Index("ix_inquiries_feature", "feature"),
+)
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("inquiry", Integer, ForeignKey("inquiries.id"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("made", Text, nullable=False),
 )

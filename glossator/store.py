@@ -26,6 +26,7 @@ from glossator.config import RunConfig
 from glossator.database import Database
 from glossator.errors import StoreError
 from glossator.ledger import Assumed, Entry
+from glossator.notebooks import Notebooks
 from glossator.replies import Replies
 from glossator.rows import (
     dump,
@@ -141,6 +142,8 @@ class Store:
         """The replies of language models, by key."""
         self.batches = Batches(database)
         """Requests that are out at a provider."""
+        self.notebooks = Notebooks(database)
+        """Transcripts of inquiries and conversations."""
 
     def close(self) -> None:
         """Gives back the file; the store cannot be used after."""

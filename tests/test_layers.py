@@ -29,6 +29,7 @@ GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
                 "ledger",
                 "live",
                 "inside",
+                "notebook",
                 "writing",
                 "device",
             ),
@@ -44,7 +45,7 @@ GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
         2,
         (
             *("store", "schema", "database", "rows", "runs", "records", "calls", "replies"),
-            *("batches", "tables", "export", "migrations"),
+            *("batches", "tables", "export", "migrations", "notebooks"),
         ),
     ),
     "datasets": (3, ("datasets", "experiments", *(f"sae.{name}" for name in _TRAINING))),
