@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from glossator.embedder import Embedder
 from glossator.errors import ConfigError
+from glossator.explainers.agent import Inquirer
 from glossator.explainers.table import EXPLAINERS, Explainer
 from glossator.explainers.triage import TriageExplainer
 from glossator.explainers.trial import Trial
@@ -44,6 +45,15 @@ def needs_live(name: str) -> bool:
     return "live" in wanted_by(name)
 
 
+def inquires(name: str) -> bool:
+    """Whether the explainer called `name` is an agent.
+
+    Raises:
+        NotRegistered: if there is none of that name.
+    """
+    return "inquirer" in wanted_by(name)
+
+
 def build_explainer(
     name: str,
     llm: LLM | None = None,
@@ -53,6 +63,7 @@ def build_explainer(
     embedder: Embedder | None = None,
     trial: Trial | None = None,
     draft: str = DRAFT,
+    inquirer: Inquirer | None = None,
 ) -> Explainer:
     """The explainer called `name`.
 
@@ -64,6 +75,7 @@ def build_explainer(
         embedder: for those that look for text of like meaning.
         trial: tries explanations of that feature on dev.
         draft: whose drafts are rewritten or chosen from.
+        inquirer: makes the inquiry of the agent.
 
     Raises:
         NotRegistered: if there is none.
@@ -79,7 +91,9 @@ def build_explainer(
         )
     if "trial" in wanted and trial is None:
         raise ConfigError(f"the explainer {name} tries explanations on dev, and has no trial")
-    given = {"llm": llm, "live": live, "embedder": embedder, "trial": trial}
+    if "inquirer" in wanted and inquirer is None:
+        raise ConfigError(f"the explainer {name} inquires into a feature, and has no inquirer")
+    given = {"llm": llm, "live": live, "embedder": embedder, "trial": trial, "inquirer": inquirer}
     available: dict[str, object] = {"n_shown": n_shown}
     available |= {key: part for key, part in given.items() if part is not None}
     if "drafter" in wanted:
@@ -89,7 +103,12 @@ def build_explainer(
                 f"name another with --draft, such as {DRAFT}"
             )
         available["drafter"] = build_explainer(
-            draft, llm, n_shown=n_shown, live=live, embedder=embedder, trial=trial
+            *(draft, llm),
+            n_shown=n_shown,
+            live=live,
+            embedder=embedder,
+            trial=trial,
+            inquirer=inquirer,
         )
     built: Explainer = assemble(EXPLAINERS.load(name), **available)
     return built

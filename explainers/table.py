@@ -24,6 +24,7 @@ class Explainer(Protocol):
 EXPLAINERS = Registry(
     "explainer",
     {
+        "agent": "glossator.explainers.agent:AgentExplainer",
         "best-of": "glossator.explainers.best_of:BestOfExplainer",
         "both": "glossator.explainers.both:BothExplainer",
         "contrastive": "glossator.explainers.contrastive:ContrastiveExplainer",

@@ -204,6 +204,12 @@ class RunConfig(_Options):
     """Train examples shown to an explainer."""
     draft: str = "max-act"
     """The explainer that `revise` and `best-of` start from."""
+    most_experiments: int = _setting(10, least=1, most=1_000)
+    """Experiments that the agent makes on one feature, at most."""
+    confidence: float = _setting(0.95, least=0.51, most=0.9999)
+    """Of what the agent decides on one feature."""
+    most_seconds: float = _setting(1800.0, least=1.0)
+    """That the agent works on one feature, at most."""
     triage: bool = False
     """Whether a language model explains only what an explainer that asks none gets wrong on dev."""
     n_scored: int = _setting(40, least=2, most=100_000)

@@ -81,6 +81,9 @@ class Database:
         self._file_lock: int | None = None
         self._closed = False
         file = Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
+        in_memory = file is None or str(file) in ("", ".", ":memory:")
+        self.file = None if in_memory else file
+        """The file of a SQLite database; None for one that is no file."""
         if file is not None and not read_only:
             self._file_lock = self._open_lock_file(file)
         try:

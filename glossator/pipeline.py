@@ -28,7 +28,8 @@ from glossator.errors import (
     ReplyError,
 )
 from glossator.experiments import Experiments
-from glossator.explainers.build import needs_llm
+from glossator.explainers.build import inquires, needs_llm
+from glossator.laboratory import Laboratory
 from glossator.live import Live
 from glossator.llm import Purpose, working_on
 from glossator.models import Models, Who, check_batch, explains, judges
@@ -248,6 +249,7 @@ class _Job:
     collecting: Collecting
     experiments: Experiments
     neighbours: Neighbours
+    laboratory: Laboratory
     explainer_llm: Metered | None = None
     scorer_llm: Metered | None = None
 
@@ -304,10 +306,12 @@ class _Job:
             neighbours = Neighbours(
                 features, lambda f: store.record(begun.collection, f), bundled(limits.offline)
             )
-            yield cls(
-                *(config, limits, store, begun, features, say, models, collecting, experiments),
-                neighbours,
-            )
+            shared = Laboratory(subject, corpus, coder, experiments, store, begun.id)
+            async with shared as laboratory:
+                yield cls(
+                    *(config, limits, store, begun, features, say, models, collecting),
+                    *(experiments, neighbours, laboratory),
+                )
 
     # -- language models -----------------------------------------------------------------------
 
@@ -405,8 +409,10 @@ class _Job:
     async def _explain(self, feature: FeatureId, name: str) -> None:
         record = self.collecting.record(feature)
         live = self._live(feature, record.train.peak)
+        bench = await self.laboratory.bench(feature, name) if inquires(name) else None
+        embedder = bundled(self.limits.offline)
         explanation = await explain_one(
-            self.config, record, name, self.explainer_llm, live, bundled(self.limits.offline)
+            self.config, record, name, self.explainer_llm, live, embedder, bench
         )
         with self.store.transaction():
             self.models.settle()

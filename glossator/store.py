@@ -136,6 +136,8 @@ class Store:
         self._database = database
         self.url = database.shown
         """Where it is, without a password."""
+        self.file = database.file
+        """The file of a SQLite store; None for one that is no file."""
         self.notices = database.notices
         """What to know about the database, for `doctor`."""
         self.replies = Replies(database)

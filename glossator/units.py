@@ -20,6 +20,7 @@ from glossator.errors import (
     ReplyError,
 )
 from glossator.explainers.build import build_explainer, needs_llm, with_triage
+from glossator.inquiring import Bench, RunInquirer
 from glossator.live import Live
 from glossator.llm import LLM, Can, Reply, Request
 from glossator.scorers.build import ASKS_NOBODY, AUTO, Settings, asks_llm, build_scorer
@@ -48,8 +49,11 @@ async def explain_one(
     llm: LLM | None,
     live: Live | None = None,
     embedder: Embedder | None = None,
+    bench: Bench | None = None,
 ) -> Explanation:
     """What the explainer called `name` says of the feature of `record`, which `live` is of.
+
+    `bench` is what an agent works with beside that.
 
     Raises:
         ReplyError, BudgetSpent: as the explainer does.
@@ -65,6 +69,7 @@ async def explain_one(
         embedder=trial.embedder,
         trial=trial,
         draft=config.draft,
+        inquirer=RunInquirer(config, record, trial, live, trial.embedder, bench or Bench()),
     )
     if config.triage and needs_llm(name):
         explainer = with_triage(explainer, trial, live)

@@ -57,6 +57,7 @@ GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
         6,
         (
             *("", "__main__", "api", "pipeline", "units", "collecting", "models", "tally"),
+            *("inquiring", "laboratory"),
             *("comparing", "health"),
             *("trial", "standing", "blank", "forecast"),
             *("progress", "reading"),
@@ -83,7 +84,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "alembic": ("store",),
     "anthropic": ("providers",),
     "fastapi": ("shell",),
-    "langgraph": ("agent",),
+    "langgraph": ("agent", "shell"),
     "openai": ("providers",),
     "psycopg": ("store",),
     "sqlalchemy": ("store", "shell"),

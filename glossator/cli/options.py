@@ -105,6 +105,9 @@ RUN_OPTIONS = (
         _HOW,
         "--triage/--no-triage",
     ),
+    RunOption("most_experiments", int, "Experiments of the agent on a feature, at most.", _HOW),
+    RunOption("confidence", float, "How sure the agent must be.", _HOW),
+    RunOption("most_seconds", float, "The agent's time for a feature, at most.", _HOW),
     RunOption("n_scored", int, "Test examples a scorer reads, at most.", _HOW),
     RunOption("precision", float, "Stop, after 40 of them, when the interval is ± this.", _HOW),
     RunOption(

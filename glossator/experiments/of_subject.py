@@ -69,6 +69,14 @@ class Experiments:
         groups_of(self.subject, [feature], {coder.name: coder} if coder is not None else {})
         return SubjectLive(self, feature, peak, coder if feature.coder is not None else None)
 
+    def cut(self, text: str) -> tuple[str, ...]:
+        """The tokens of `text`, as the subject cuts it; none where there is nothing to read."""
+        try:
+            (parts,) = chunks_of(self.subject, [text], self.ctx)
+        except ConfigError:
+            return ()
+        return tuple(token for chunk in parts for token in chunk.tokens)
+
     async def run(self, work: Callable[[], _Result]) -> _Result:
         """What `work` gives in the thread; one after the other, whoever asks."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -1,0 +1,65 @@
+"""What all inquiries of a run share: the text that is searched, the model's inside, checkpoints.
+
+Checkpoints lie in a file beside the store's; what counts is in the store. Without them, or with a
+store that is no file, an inquiry that goes on reads its notebook from the start, and pays nothing.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from glossator.datasets.corpora import Corpus
+from glossator.datasets.readings import Coder
+from glossator.experiments import Experiments
+from glossator.inquiring import Bench
+from glossator.store import Store
+from glossator.subject import Subject
+from glossator.types import FeatureId
+
+if TYPE_CHECKING:
+    from langgraph.checkpoint.base import BaseCheckpointSaver
+
+CHECKPOINTS = "-threads"
+"""Behind the name of the store's file."""
+
+
+@dataclass
+class Laboratory:
+    """One subject and one text, for the inquiries of one run."""
+
+    subject: Subject
+    corpus: Corpus
+    coder: Coder | None
+    experiments: Experiments
+    store: Store
+    run: str
+    _open: AsyncExitStack = field(default_factory=AsyncExitStack, init=False)
+    _saver: BaseCheckpointSaver[str] | None = field(default=None, init=False)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._open.aclose()
+        self._saver = None
+
+    async def bench(self, feature: FeatureId, explainer: str) -> Bench:
+        """What the inquiry of `explainer` into `feature` works with."""
+        return Bench(
+            cut=self.experiments.cut,
+            notebook=self.store.notebooks.of_inquiry(self.run, feature, explainer),
+            checkpointer=await self._checkpoints(),
+            thread=f"{self.run}/{explainer}/{feature}",
+        )
+
+    async def _checkpoints(self) -> BaseCheckpointSaver[str] | None:
+        """Opened when it is first asked for; None where the store is no file."""
+        if self._saver is None and (file := self.store.file) is not None:
+            from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+            path = f"{file}{CHECKPOINTS}"
+            opened = AsyncSqliteSaver.from_conn_string(path)
+            self._saver = await self._open.enter_async_context(opened)
+        return self._saver
