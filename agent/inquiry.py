@@ -20,7 +20,7 @@ from glossator.agent.executor import arguments_of, carry_out, digest_of, tool_ca
 from glossator.agent.foretell import Foreteller
 from glossator.agent.lab import Lab
 from glossator.agent.looking import look_around
-from glossator.agent.observing import dull_hypotheses, excerpts_of, known_effects
+from glossator.agent.observing import drafts_of, dull_hypotheses, excerpts_of, known_effects
 from glossator.agent.on_dev import DevTest
 from glossator.agent.settings import Settings
 from glossator.agent.state import State, beliefs_of, kept, noted
@@ -48,6 +48,8 @@ SAME_ON = 8
 """Questions of experiments on which that must be so."""
 GIVEN_UP = 0.002
 """Below this probability a hypothesis is foretold for no more."""
+COPIED = 4
+"""Words; a longer run that stands in an excerpt is no hypothesis."""
 WORTH = 0.01
 """Nats; an experiment that is expected to tell less tells nothing."""
 
@@ -105,10 +107,13 @@ class Inquiry:
             self.settings.n_hypotheses, firing, silent, effects, state.get("notes", [])
         )
         said = await self._asking.ask("propose", request, prompts.read_hypotheses)
-        said = (said or [])[: self.settings.n_hypotheses]
+        said = _own(said or [], firing)[: self.settings.n_hypotheses]
+        drafts = await drafts_of(self.lab, self.llm, self.notebook, self.settings.n_shown)
+        given = [("explainer", trigger, effect) for trigger, effect in said]
+        known = {trigger.lower() for trigger, _ in said}
+        given += [(by, text, "") for by, text in drafts if text.lower() not in known]
         proposed = [
-            _hypothesis(i + 1, trigger, effect, "explainer")
-            for i, (trigger, effect) in enumerate(said)
+            _hypothesis(i + 1, trigger, effect, by) for i, (by, trigger, effect) in enumerate(given)
         ]
         numbered = [replace(h, id=f"H{len(proposed) + i + 1}") for i, h in enumerate(dull)]
         every = [*proposed, *numbered]
@@ -120,7 +125,7 @@ class Inquiry:
             "hypotheses": kept(every),
             "weights": dict(Beliefs.at_first(every).weights),
             "n_proposed": len(every),
-            "notes": noted(state, [] if said else ["the language model proposed nothing usable"]),
+            "notes": noted(state, [] if given else ["the language model proposed nothing usable"]),
         }
 
     async def design(self, state: State) -> State:
@@ -304,7 +309,7 @@ class Inquiry:
         if doubts is not None and isinstance(written := doubts.content["texts"], list):
             texts = [str(t) for t in written]
             found.append(designing.texts(texts[:n], f"whether {first.id} stands up to doubt"))
-        if first is not second:
+        if first is not second and self._writes(number):
             request = prompts.contrast(first, second, n, state.get("notes", [])[-3:])
             made = await self._asking.ask(f"contrast {number}", request, prompts.read_texts)
             if made:
@@ -316,6 +321,11 @@ class Inquiry:
             found.append(await designing.searched(lab, first, second, n))
         found.append(await self._steering(state, number, alive))
         return [design for design in found if design is not None]
+
+    def _writes(self, number: int) -> bool:
+        """Whether the language model writes contrast texts that can be used; else it costs time."""
+        last = [f"contrast {i} failed" for i in range(max(1, number - 2), number)]
+        return len(last) < 2 or not all(map(self.notebook.get, last))
 
     async def _steering(
         self, state: State, number: int, alive: Sequence[Hypothesis]
@@ -458,6 +468,17 @@ class Inquiry:
 
     def _spent(self, state: State, begun: float) -> State:
         return {"seconds": state.get("seconds", 0.0) + self.clock() - begun}
+
+
+def _own(said: list[tuple[str, str]], shown: Sequence[str]) -> list[tuple[str, str]]:
+    """Those of which the trigger is not copied from an excerpt, longer than a few words."""
+    texts = [" ".join(line.replace("<<", "").replace(">>", "").lower().split()) for line in shown]
+
+    def copied(phrase: str) -> bool:
+        plain = " ".join(phrase.replace("‹‹", "").replace("››", "").lower().split())
+        return len(plain.split()) > COPIED and any(plain in text for text in texts)
+
+    return [(trigger, effect) for trigger, effect in said if not copied(trigger)]
 
 
 def _hypothesis(number: int, trigger: str, effect: str, by: str) -> Hypothesis:

@@ -9,6 +9,9 @@ from glossator.evidence import Hypothesis
 from glossator.explainers.build import build_explainer
 from glossator.explainers.excerpts import excerpt, shown
 from glossator.hard import nearest_silent
+from glossator.llm import LLM
+from glossator.notebook import Notebook
+from glossator.types import JSON
 
 N_SILENT = 4
 N_TOKENS = 8
@@ -35,6 +38,37 @@ async def known_effects(lab: Lab) -> list[str]:
     up = ", ".join(repr(plain(t)) for t, _ in promotion.promoted)
     down = ", ".join(repr(plain(t)) for t, _ in promotion.suppressed)
     return [f"raises the logits of {up}", f"lowers the logits of {down}"]
+
+
+DRAFTS = ("contrastive", "max-act")
+"""Explainers whose phrases are hypotheses, too: a small model writes them where lists fail it."""
+
+
+async def drafts_of(lab: Lab, llm: LLM, notebook: Notebook, n_shown: int) -> list[tuple[str, str]]:
+    """What explainers that ask once say, each with who says it; those that abstain are left out.
+
+    Raises:
+        ProviderError, BudgetSpent: as the language model does.
+    """
+    found: list[tuple[str, str]] = []
+    for name in DRAFTS:
+        key = f"draft {name}"
+        if (entry := notebook.get(key)) is None:
+            explainer = build_explainer(name, llm, n_shown=n_shown, embedder=lab.embedder)
+            said: dict[str, JSON]
+            try:
+                explanation = await explainer.explain(lab.seen.feature, lab.seen.train)
+                said = {"text": explanation.text, "abstained": explanation.abstained}
+            except ReplyError as error:
+                if error.broken:
+                    raise
+                said = {"text": "", "abstained": f"{type(error).__name__}: {str(error)[:500]}"}
+            notebook.put(key, "draft", said)
+        else:
+            said = dict(entry.content)
+        if text := " ".join(str(said["text"]).split()).rstrip("."):
+            found.append((name, text))
+    return found
 
 
 async def dull_hypotheses(lab: Lab) -> list[Hypothesis]:

@@ -40,8 +40,9 @@ def _from_json(wanted: Any, data: Any) -> Any:
     if origin in (types.UnionType, typing.Union):
         if data is None:
             return None
-        (inner,) = [a for a in arguments if a is not type(None)]
-        return _from_json(inner, data)
+        inner = [a for a in arguments if a is not type(None)]
+        # several alternatives are those of `JSON`, which is plain as it is
+        return _from_json(inner[0], data) if len(inner) == 1 else data
     if origin is Literal:
         if data not in arguments:
             raise TypeError(f"{data!r} is none of {', '.join(map(repr, arguments))}")
