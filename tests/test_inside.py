@@ -30,7 +30,11 @@ _Result = TypeVar("_Result")
 
 TEXT = "the old river said that"
 CLEAN, CORRUPT = "the old river said that", "the old bridge said that"
-CLEAN_TOKENS = ["the", " old", " river", " said", " that"]
+CLEAN_TOKENS = ["th", "e", " old", " river", " said", " that"]
+
+
+FIRES, SILENT = "Paris said that", "war said that"
+"""On the first, the latents that are tried fire at once."""
 
 
 def get(work: Coroutine[Any, Any, _Result]) -> _Result:
@@ -131,7 +135,7 @@ def test_every_sort_of_coder_lets_gradients_through(
         W_dec=torch.randn(40, d, generator=chance),
         b_dec=torch.zeros(d),
         threshold=torch.full((40,), 0.01) if activation == "jumprelu" else None,
-        k=20 if "top" in activation or activation == "groupmax" else None,
+        k={"topk": 38, "abstopk": 38, "groupmax": 20}.get(activation),
         r_mag=torch.zeros(40) if activation == "gated" else None,
         b_mag=torch.zeros(40) if activation == "gated" else None,
     )
@@ -197,18 +201,46 @@ def exactly(experiments: Experiments, live: Any, source: str) -> float:
     return float(before[at] - after[at])
 
 
-@pytest.mark.parametrize("site", ["layers.1.mlp.neurons/5", "layers.1.resid_post/3"])
-def test_attribution_patching_agrees_with_patching_to_first_order(
-    experiments: Experiments, site: str
-) -> None:
+SITES = pytest.mark.parametrize("site", ["layers.1.mlp.neurons/5", "layers.1.resid_post/3"])
+
+
+@SITES
+def test_attribution_patching_ranks_as_patching_does(experiments: Experiments, site: str) -> None:
     live = live_of(experiments, site)
     found = get(experiments.inside(live).upstream(CLEAN, CORRUPT, n=100))
     assert [abs(s.effect) for s in found] == sorted((abs(s.effect) for s in found), reverse=True)
     guessed = [s.effect for s in found]
     true = [exactly(experiments, live, s.component) for s in found]
-    largest = [i for i in range(len(found)) if abs(true[i]) > 0.2 * max(map(abs, true))]
     assert stats.spearmanr(guessed, true).statistic > 0.8
-    assert all(guessed[i] * true[i] > 0 for i in largest)
+    assert guessed[0] * true[0] > 0
+
+
+@SITES
+def test_attribution_patching_is_patching_where_texts_are_near(
+    experiments: Experiments, site: str
+) -> None:
+    live = live_of(experiments, site)
+    with nearly_alike(experiments.subject):
+        found = get(experiments.inside(live).upstream(CLEAN, CORRUPT, n=100))
+        true = [exactly(experiments, live, s.component) for s in found]
+    largest = max(map(abs, true))
+    for source, wanted in zip(found, true, strict=True):
+        assert source.effect == pytest.approx(wanted, rel=0.05, abs=0.01 * largest)
+
+
+@contextmanager
+def nearly_alike(subject: Subject) -> Iterator[None]:
+    """Moves one of the two tokens in which the texts differ to the other, but for a hundredth."""
+    first, second = (subject.tokenizer(t)["input_ids"][0] for t in (" river", " bridge"))
+    rows = subject.model.get_input_embeddings().weight
+    before = rows[second].detach().clone()
+    with torch.no_grad():
+        rows[second] = rows[first] + 0.01 * (before - rows[first])
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            rows[second] = before
 
 
 def test_attribution_patching_is_exact_where_the_path_is_linear(experiments: Experiments) -> None:
@@ -252,9 +284,9 @@ def test_all_of_the_embedding_brings_the_other_run_back(
     experiments: Experiments, sort: str, direction: Literal["denoise", "noise"]
 ) -> None:
     live = live_sort(experiments, sort)
-    found = get(experiments.inside(live).patched(CLEAN, CORRUPT, direction, n=1000))
-    read = get(live.activations([CLEAN, CORRUPT]))
-    at = strongest(read[0].values)
+    found = get(experiments.inside(live).patched(FIRES, SILENT, direction, n=1000))
+    read = get(live.activations([FIRES, SILENT]))
+    at = int(np.argmax(read[0].values))
     target = read[0 if direction == "denoise" else 1].values[at]
     (whole,) = [p for p in found if p.component == "layers.0.resid_pre" and p.position is None]
     assert whole.recovered == 1.0
@@ -404,8 +436,8 @@ def test_nothing_is_left_on_the_model(experiments: Experiments, sort: str) -> No
     before, hooked = logits(subject), hooks(subject)
     inside = experiments.inside(live_sort(experiments, sort))
     get(inside.importance(TEXT))
-    get(inside.upstream(CLEAN, CORRUPT))
-    get(inside.patched(CLEAN, CORRUPT, "noise"))
+    get(inside.upstream(FIRES, SILENT))
+    get(inside.patched(FIRES, SILENT, "noise"))
     get(inside.lens(TEXT))
     get(inside.attention(1, 0, [TEXT]))
     if SORTS[sort][0] != "layers.1.attn.heads/1":
