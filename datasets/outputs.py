@@ -29,6 +29,8 @@ class Outputs:
 
     subject: Subject
     readout: Readout
+    norm: Any = None
+    """The final norm, if there is one."""
 
     @classmethod
     def of(cls, subject: Subject) -> Outputs | None:
@@ -43,7 +45,7 @@ class Outputs:
         if weight is not None and "Gemma" in type(norm).__name__:
             weight = 1 + weight.detach().float()
         centred = isinstance(norm, nn.LayerNorm)
-        return cls(subject, Readout.of(head.weight.detach(), weight, centred=centred))
+        return cls(subject, Readout.of(head.weight.detach(), weight, centred=centred), norm)
 
     def direction(self, group: Group, row: int) -> Tensor | None:
         """Shape (d_model,): what more of a feature adds to the residual stream, if it does."""
@@ -74,6 +76,25 @@ class Outputs:
             return None
         found = found.detach().to(self.subject.device, torch.float32)
         return -found if feature.negative else found
+
+    def frozen(self, direction: Tensor, stream: Tensor) -> Tensor:
+        """What `direction` adds to the logit of each token, shape (vocab,), float32.
+
+        The final norm multiplies with what it multiplies `stream` with: the direct effect of
+        Elhage et al. 2021, before whatever caps or scales logits.
+
+        Args:
+            direction: shape (d_model,).
+            stream: shape (d_model,), the residual stream that enters the final norm.
+        """
+        with torch.no_grad():
+            size = 1.0
+            if self.norm is not None:
+                bias = getattr(self.norm, "bias", None)
+                normed = self.norm(stream[None])[0].float()
+                normed = normed if bias is None else normed - bias.float()
+                size = float(normed.norm() / self.readout.way(stream).norm().clamp(min=1e-30))
+            return self.readout.added(size * direction)
 
     def _projection(self, site: str) -> Tensor | None:
         """Shape (d_model, width): what is behind such a site, if it is kept as a plain matrix."""

@@ -83,6 +83,15 @@ class Readout:
             rows = (((part.to(torch.float32) - self.mean) @ way.T).T for part in parts)
             return self._scaled(torch.cat(list(rows), dim=1), way)[0]  # (vocab,)
 
+    def way(self, direction: Tensor) -> Tensor:
+        """A direction, shape (d_model,), as it leaves the final norm, but for its length."""
+        return self._ways(direction[None])[0]
+
+    def added(self, direction: Tensor) -> Tensor:
+        """What it adds to each logit, shape (vocab,), where the final norm divides by 1."""
+        way = self.way(direction)
+        return torch.cat([part.float() @ way for part in torch.split(self.unembedding, _ROWS)])
+
     def _effects(self, directions: Tensor, tokens: Tensor) -> Tensor:
         ways = self._ways(directions)  # (n, d_model)
         rows = self.unembedding[tokens].to(torch.float32) - self.mean  # (n, k, d_model)

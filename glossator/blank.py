@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from glossator.embedder import Vectors
-from glossator.live import Activations, Attention, NextToken, Promotion, Shift
+from glossator.live import Activations, Attention, NextToken, Promotion, Shift, TokenShift
 from glossator.types import FeatureId
 
 WORDS = ("the", "of", "a", "water", "run", "blue", "after", "seven", "people", "house", "city")
@@ -56,6 +56,13 @@ class BlankLive:
         """Some words, always the same."""
         shifts = tuple(Shift(f" {WORDS[i % len(WORDS)]}", -5.0, -3.0) for i in range(n))
         return tuple(NextToken(1.0, shifts, shifts) for _ in texts)
+
+    async def shifts(
+        self, texts: Sequence[str], tokens: Sequence[str], clamp: float, n_like: int = 50
+    ) -> tuple[TokenShift, ...]:
+        """All alike."""
+        before, after = (-5.0,) * len(texts), (-3.0,) * len(texts)
+        return tuple(TokenShift(token, before, after, (2.0,) * n_like) for token in tokens)
 
     async def continuations(
         self,

@@ -91,7 +91,8 @@ class Inside(Protocol):
         """The heads and neurons through which the feature differs between two texts.
 
         Attribution patching (Nanda 2023; Syed et al. 2023): the gradient of the feature on `clean`
-        times the difference of activations. Both texts have equally many tokens.
+        times the difference of activations. Both texts have equally many tokens; the feature is
+        read at its strongest token of `clean` from the first one on in which they differ.
         """
         ...
 
@@ -100,7 +101,8 @@ class Inside(Protocol):
     ) -> tuple[Patched, ...]:
         """The feature with one component of one run put into the other, the strongest first.
 
-        `denoise` runs `corrupt` with parts of `clean`, `noise` the other way round.
+        `denoise` runs `corrupt` with parts of `clean`, `noise` the other way round. It is read
+        where `upstream` reads it.
         """
         ...
 

@@ -102,6 +102,25 @@ class NextToken:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenShift:
+    """How clamping a feature changes one token's probability of being next, over several texts."""
+
+    token: str
+    before: tuple[float, ...]
+    """Shape (n_texts,): natural-log probability while the feature is as it is."""
+    after: tuple[float, ...]
+    """The same while it is clamped."""
+    like: tuple[float, ...]
+    """Shape (n_like,): the mean change over the texts of other tokens, those that were about as
+    probable before; what any such token does."""
+
+    @property
+    def changes(self) -> tuple[float, ...]:
+        """Shape (n_texts,): how much the natural-log probability grew."""
+        return tuple(b - a for a, b in zip(self.before, self.after, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
 class Attention:
     """Where the head that a feature stands for looks, on one text."""
 
@@ -143,6 +162,23 @@ class Live(Protocol):
         """What comes next after each text, as it is and with the feature held at `clamp`.
 
         It is held there at every token of the text but the start token; 0 ablates it.
+        """
+        ...
+
+    async def shifts(
+        self, texts: Sequence[str], tokens: Sequence[str], clamp: float, n_like: int = 50
+    ) -> tuple[TokenShift, ...]:
+        """How likely each of `tokens` is after each text, as it is and held at `clamp`.
+
+        Args:
+            texts: beginnings.
+            tokens: each exactly one token of the model, such as ` river`; none of them is in what
+                another is compared with.
+            clamp: as for `next_tokens`.
+            n_like: tokens that each is compared with, as many as there are at most.
+
+        Raises:
+            ConfigError: also for what is not one token.
         """
         ...
 

@@ -64,5 +64,15 @@ TOOLS = Registry(
     "tool",
     {
         "run_texts": "glossator.agent.tools.run_texts:RunTexts",
+        "ablate": "glossator.agent.tools.ablate:Ablate",
+        "attention_pattern": "glossator.agent.tools.attention_pattern:AttentionPattern",
+        "clamp_text": "glossator.agent.tools.clamp_text:ClampText",
+        "logit_attribution": "glossator.agent.tools.logit_attribution:LogitAttribution",
+        "logit_lens": "glossator.agent.tools.logit_lens:LogitLens",
+        "patch_prompts": "glossator.agent.tools.patch_prompts:PatchPrompts",
+        "promoted_tokens": "glossator.agent.tools.promoted_tokens:PromotedTokens",
+        "steer": "glossator.agent.tools.steer:Steer",
+        "token_importance": "glossator.agent.tools.token_importance:TokenImportance",
+        "upstream": "glossator.agent.tools.upstream:Upstream",
     },
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from glossator.datasets.planted import MODEL, SITE, Function, word_pieces
 from glossator.errors import ConfigError, Unsupported
-from glossator.live import Activations, Attention, NextToken, Promotion
+from glossator.live import Activations, Attention, NextToken, Promotion, TokenShift
 from glossator.types import FeatureId, FeatureRecord
 
 FIRST = FeatureId(MODEL, SITE, 0)
@@ -39,6 +39,12 @@ class FunctionLive:
     async def next_tokens(
         self, texts: Sequence[str], clamp: float, n: int = 10
     ) -> tuple[NextToken, ...]:
+        """Unsupported."""
+        raise Unsupported(NO_OUTPUT)
+
+    async def shifts(
+        self, texts: Sequence[str], tokens: Sequence[str], clamp: float, n_like: int = 50
+    ) -> tuple[TokenShift, ...]:
         """Unsupported."""
         raise Unsupported(NO_OUTPUT)
 

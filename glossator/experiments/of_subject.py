@@ -9,21 +9,22 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from glossator.datasets.outputs import Outputs
 from glossator.datasets.readings import Coder, groups_of, scan_of
 from glossator.errors import ConfigError, Unsupported
 from glossator.experiments.clamping import HEADS, clamped
+from glossator.experiments.inside_subject import SubjectInside
 from glossator.experiments.passes import (
-    attention_weights,
+    attended,
     chunks_of,
     continued,
     ids_of,
     next_log_probabilities,
 )
-from glossator.live import Activations, Attention, NextToken, Promotion, Shift
-from glossator.sites import parse_site
+from glossator.live import Activations, Attention, NextToken, Promotion, Shift, TokenShift
 from glossator.subject import Subject
 from glossator.types import FeatureId
 
@@ -77,6 +78,10 @@ class Experiments:
             return ()
         return tuple(token for chunk in parts for token in chunk.tokens)
 
+    def inside(self, live: SubjectLive) -> SubjectInside:
+        """The model around a feature."""
+        return SubjectInside(live)
+
     async def run(self, work: Callable[[], _Result]) -> _Result:
         """What `work` gives in the thread; one after the other, whoever asks."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -104,6 +109,12 @@ class SubjectLive:
     ) -> tuple[NextToken, ...]:
         """See `Live`."""
         return await self.experiments.run(lambda: self._next_tokens(texts, clamp, n))
+
+    async def shifts(
+        self, texts: Sequence[str], tokens: Sequence[str], clamp: float, n_like: int = 50
+    ) -> tuple[TokenShift, ...]:
+        """See `Live`."""
+        return await self.experiments.run(lambda: self._shifted(texts, tokens, clamp, n_like))
 
     async def continuations(
         self,
@@ -134,7 +145,9 @@ class SubjectLive:
         """
         if not self.feature.site.endswith(HEADS) or self.coder is not None:
             raise Unsupported(f"{self.feature} is no attention head; one is layers.0.attn.heads/0")
-        return await self.experiments.run(lambda: self._attention(texts))
+        layer = int(self.experiments.subject.resolve(self.feature.site).site.split(".")[1])
+        subject, head = self.experiments.subject, self.feature.index
+        return await self.experiments.run(lambda: attended(subject, layer, head, texts))
 
     def _activations(self, texts: Sequence[str]) -> tuple[Activations, ...]:
         if not texts:
@@ -179,27 +192,18 @@ class SubjectLive:
                 "next_tokens can be asked"
             )
         z = outputs.readout.on_all(direction)  # (vocab,)
-        known = z.shape[0] - self._unused(z.shape[0])
+        known = self.n_known
         top = min(n, known)
         best, worst = z[:known].topk(top), (-z[:known]).topk(top)
         return Promotion(
-            tuple(zip(self._texts(best.indices), best.values.tolist(), strict=True)),
-            tuple(zip(self._texts(worst.indices), (-worst.values).tolist(), strict=True)),
+            tuple(zip(self.named(best.indices), best.values.tolist(), strict=True)),
+            tuple(zip(self.named(worst.indices), (-worst.values).tolist(), strict=True)),
         )
 
     def _next_tokens(self, texts: Sequence[str], clamp: float, n: int) -> tuple[NextToken, ...]:
         if not texts:
             return ()
-        subject = self.experiments.subject
-        ids = ids_of(subject, texts)
-        before = next_log_probabilities(subject, ids)  # (n_texts, vocab)
-        with clamped(subject, self.feature, self.coder, clamp):
-            after = next_log_probabilities(subject, ids)
-        if not bool(after.isfinite().all()):
-            raise Unsupported(
-                f"{subject.name} computes no finite numbers with {self.feature} at {clamp:g}; "
-                "take a smaller value"
-            )
+        before, after = self._before_and_after(texts, clamp)  # each (n_texts, vocab)
         kl = (before.exp() * (before - after)).sum(dim=-1).clamp(min=0)  # (n_texts,)
         gain = after.exp() - before.exp()
         up, down = gain.topk(n).indices, (-gain).topk(n).indices  # (n_texts, n)
@@ -212,28 +216,64 @@ class SubjectLive:
             for i in range(len(texts))
         )
 
+    def _shifted(
+        self, texts: Sequence[str], tokens: Sequence[str], clamp: float, n_like: int
+    ) -> tuple[TokenShift, ...]:
+        ids = [self._id_of(token) for token in tokens]
+        if not texts or not ids:
+            return ()
+        before, after = self._before_and_after(texts, clamp)  # each (n_texts, vocab)
+        others = torch.ones(self.n_known, dtype=torch.bool)
+        others[[*ids, *(i for i in self.experiments.subject.left_out_ids if i < len(others))]] = 0
+        places = others.nonzero()[:, 0]  # (n_others,)
+        usual = before.mean(dim=0)  # (vocab,)
+        gain = (after - before).mean(dim=0)  # (vocab,)
+        found = []
+        for token, i in zip(tokens, ids, strict=True):
+            apart = (usual[places] - usual[i]).abs()
+            near = places[apart.topk(min(n_like, len(places)), largest=False).indices]
+            was, held = tuple(before[:, i].tolist()), tuple(after[:, i].tolist())
+            found.append(TokenShift(token, was, held, tuple(gain[near].tolist())))
+        return tuple(found)
+
+    def _before_and_after(self, texts: Sequence[str], clamp: float) -> tuple[Tensor, Tensor]:
+        """Log probabilities of what comes next, each of shape (n_texts, vocab)."""
+        subject = self.experiments.subject
+        ids = ids_of(subject, texts)
+        before = next_log_probabilities(subject, ids)
+        with clamped(subject, self.feature, self.coder, clamp):
+            after = next_log_probabilities(subject, ids)
+        if not bool(after.isfinite().all()):
+            raise Unsupported(
+                f"{subject.name} computes no finite numbers with {self.feature} at {clamp:g}; "
+                "take a smaller value"
+            )
+        return before, after
+
+    def _id_of(self, token: str) -> int:
+        ids = self.experiments.subject.tokenizer(token, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            pieces = [self.experiments.subject.tokenizer.decode([i]) for i in ids]
+            raise ConfigError(
+                f"{token!r:.80} is not one token of {self.experiments.subject.name} but "
+                f"{len(ids)}: {pieces!r:.200}; name one, with the space before it if it has one"
+            )
+        return int(ids[0])
+
     def _shifts(self, tokens: Tensor, before: Tensor, after: Tensor) -> tuple[Shift, ...]:
         values = zip(
-            self._texts(tokens), before[tokens].tolist(), after[tokens].tolist(), strict=True
+            self.named(tokens), before[tokens].tolist(), after[tokens].tolist(), strict=True
         )
         return tuple(Shift(*each) for each in values)
 
-    def _attention(self, texts: Sequence[str]) -> tuple[Attention, ...]:
+    @property
+    def n_known(self) -> int:
+        """Rows of the unembedding that are tokens of the tokenizer; others may be behind them."""
         subject = self.experiments.subject
-        site = parse_site(self.feature.site)
-        ids = ids_of(subject, texts)
-        layer = int(str(site).split(".")[1])
-        weights = attention_weights(subject, layer, self.feature.index, ids)
-        cut = chunks_of(subject, texts, max(map(len, ids), default=1))
-        return tuple(
-            Attention(parts[0].tokens, tuple(tuple(row) for row in rows.tolist()))
-            for parts, rows in zip(cut, weights, strict=True)
-        )
+        head = subject.model.get_output_embeddings()
+        return min(len(subject.tokenizer), int(head.weight.shape[0]))
 
-    def _texts(self, tokens: Tensor) -> list[str]:
+    def named(self, tokens: Tensor) -> list[str]:
+        """The texts of tokens, given their ids, shape (n,)."""
         tokenizer = self.experiments.subject.tokenizer
         return [tokenizer.decode([token]) for token in tokens.tolist()]
-
-    def _unused(self, vocab: int) -> int:
-        """Rows of the unembedding behind the tokenizer's last token, which are no token's."""
-        return max(0, vocab - len(self.experiments.subject.tokenizer))

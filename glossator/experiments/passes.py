@@ -18,6 +18,7 @@ from torch import Tensor
 from glossator.datasets.pools import Document
 from glossator.datasets.windows import Chunk, chunks
 from glossator.errors import ConfigError, Unsupported
+from glossator.live import Attention
 from glossator.subject import Subject
 
 _AT_ONCE = 16
@@ -141,6 +142,24 @@ def attention_weights(subject: Subject, layer: int, head: int, ids: Ids) -> list
         for i, row in zip(places, weights[layer][:, head], strict=True):
             found[i] = row[1:, 1:].float().cpu()  # (ctx, ctx)
     return [row for row in found if row is not None]
+
+
+def attended(
+    subject: Subject, layer: int, head: int, texts: Sequence[str]
+) -> tuple[Attention, ...]:
+    """Where a head looks in each text.
+
+    Raises:
+        ConfigError: for a text without a token, or longer than the model reads at once.
+        Unsupported: if the model does not give its attention away.
+    """
+    ids = ids_of(subject, texts)
+    weights = attention_weights(subject, layer, head, ids)
+    cut = chunks_of(subject, texts, max(map(len, ids), default=1))
+    return tuple(
+        Attention(parts[0].tokens, tuple(tuple(row) for row in rows.tolist()))
+        for parts, rows in zip(cut, weights, strict=True)
+    )
 
 
 @contextmanager

@@ -255,7 +255,7 @@ class SparseCoder:
         return _affine(acts, weight, _pick(self._bias, columns))
 
     def _activate(self, pre: Tensor, columns: Tensor | slice | None) -> Tensor:
-        """Latents of pre-activations, which it writes over."""
+        """Latents of pre-activations, which it may write over."""
         if self.activation == "relu":
             return pre.relu_()
         if self.activation == "jumprelu":
@@ -269,7 +269,8 @@ class SparseCoder:
             # exp(r) (pre - b_enc) + b_mag = exp(r) pre + (b_mag - exp(r) b_enc)
             offset = _pick(self.b_mag, columns) - scale * _pick(self.b_enc, columns)
             closed = pre <= 0
-            return pre.mul_(scale).add_(offset).relu_().masked_fill_(closed, 0.0)
+            # closed first: what relu gives is not written over, so that gradients go through
+            return pre.mul_(scale).add_(offset).masked_fill_(closed, 0.0).relu_()
         assert self.k is not None
         if self.activation == "groupmax":
             groups = pre.view(len(pre), self.k, self.d_sae // self.k)  # (n_tokens, k, d_sae / k)
@@ -280,8 +281,7 @@ class SparseCoder:
             values, index = pre.topk(self.k, dim=-1, sorted=False)
             return pre.zero_().scatter_(-1, index, values.relu_())
         index = pre.abs().topk(self.k, dim=-1, sorted=False).indices
-        values = pre.gather(-1, index)
-        return pre.zero_().scatter_(-1, index, values)
+        return torch.zeros_like(pre).scatter_(-1, index, pre.gather(-1, index))
 
     def _folded_bias(self) -> Tensor:
         """`b_enc`, less b_dec W_enc summed in float64 where that is taken off the input."""

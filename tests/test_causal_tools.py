@@ -1,0 +1,313 @@
+"""What the tools that intervene find of features whose effect is known beforehand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from glossator.agent.executor import MOST_BYTES, arguments_of, tool_called
+from glossator.agent.lab import Lab, Seen
+from glossator.agent.tools.intervals import difference_of, mean_of
+from glossator.agent.tools.lists import MOST, together
+from glossator.agent.tools.token_importance import at_same_place, replaced
+from glossator.blank import BlankEmbedder
+from glossator.datasets.collect import collect
+from glossator.datasets.corpora import Corpus
+from glossator.errors import ConfigError, GlossatorError, Unsupported
+from glossator.evidence import About, Finding
+from glossator.experiments import Experiments, live_function
+from glossator.experiments.passes import chunks_of, ids_of, next_log_probabilities
+from glossator.live import NEUTRAL, Activations, Live
+from glossator.sae import SparseCoder
+from glossator.subject import Subject, load_subject
+from glossator.types import Explanation, FeatureId, FeatureRecord, Score
+from tests.tiny_llama import save_tiny_llama, some_texts
+
+_Result = TypeVar("_Result")
+
+CTX = 24
+TEXT = "the old river said that"
+
+
+def get(work: Coroutine[Any, Any, _Result]) -> _Result:
+    return asyncio.run(work)
+
+
+async def _never(_: Explanation) -> Score:
+    raise AssertionError("no tool here scores")
+
+
+def lab_of(live: Live, record: FeatureRecord, **others: Any) -> Lab:
+    return Lab(Seen.of(record), live, BlankEmbedder(), score_on_dev=_never, **others)
+
+
+def lab_on(experiments: Experiments, record: FeatureRecord, coder: Any = None) -> Lab:
+    live = experiments.on(record.feature, record.train.peak, coder)
+    subject = experiments.subject
+
+    def cut(text: str) -> Sequence[str]:
+        (parts,) = chunks_of(subject, [text], experiments.ctx)
+        return [token for part in parts for token in part.tokens]
+
+    return lab_of(live, record, cut=cut, inside=experiments.inside(live))
+
+
+def run(name: str, lab: Lab, **arguments: Any) -> Finding:
+    tool = tool_called(name)
+    checked = arguments_of(tool, arguments)
+    finding = get(tool.run(checked, lab))
+    questions = tool.questions(checked)
+    assert len(finding.answers) == len(finding.values) == len(questions)
+    assert len(finding.text) <= MOST
+    assert len(json.dumps(finding.to_json())) <= MOST_BYTES
+    assert tool.cost(checked).passes >= 0
+    return finding
+
+
+# -- a latent that writes ' river' -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class World:
+    """A model and a latent of its last stream that writes the unembedding of ` river`."""
+
+    experiments: Experiments
+    lab: Lab
+
+    @property
+    def subject(self) -> Subject:
+        return self.experiments.subject
+
+    def logits(self) -> Tensor:
+        return next_log_probabilities(self.subject, ids_of(self.subject, NEUTRAL[:6]))
+
+
+def unembedded(subject: Subject, token: str) -> Tensor:
+    (number,) = subject.tokenizer(token, add_special_tokens=False)["input_ids"]
+    row: Tensor = subject.model.get_output_embeddings().weight[number].detach().float()
+    return row / row.norm()
+
+
+def river_coder(subject: Subject, site: str, width: float = 8.0) -> SparseCoder:
+    """Reads whether ` old` was embedded, by a direction of chance, and writes ` river`."""
+    chance = torch.Generator().manual_seed(0)
+    reads = torch.randn(subject.d_model, 1, generator=chance)
+    return SparseCoder(
+        name="river",
+        architecture="standard",
+        activation="relu",
+        W_enc=reads / reads.norm(),
+        b_enc=torch.full((1,), -1.0),
+        W_dec=width * unembedded(subject, " river")[None],
+        b_dec=torch.zeros(subject.d_model),
+        site=site,
+    )
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = save_tiny_llama(tmp_path_factory.mktemp("causal") / "tiny")
+    subject = load_subject(str(folder), device="cpu", dtype="float32")
+    site = "layers.1.resid_post"
+    coder = river_coder(subject, site)
+    (record,) = collect(
+        subject,
+        site,
+        [0],
+        tokens=None,
+        corpus=Corpus.of(some_texts(60, 90, seed=3)),
+        ctx=CTX,
+        window=8,
+        coder=coder,
+    )
+    assert record.train.firing
+    assert record.train.silent
+    experiments = Experiments(subject, ctx=CTX)
+    return World(experiments, lab_on(experiments, record, coder))
+
+
+def turned(world: World) -> Lab:
+    """The same latent, writing the opposite."""
+    live: Any = world.lab.live
+    coder = replace(live.coder, W_dec=-live.coder.W_dec)
+    turned = world.experiments.on(live.feature, live.peak, coder)
+    return replace(world.lab, live=turned, inside=world.experiments.inside(turned))
+
+
+def test_what_it_writes_is_promoted_and_attributed(world: World) -> None:
+    promoted = run("promoted_tokens", world.lab, n=5)
+    assert promoted.payload["promoted"][0][0] == " river"  # type: ignore[index,call-overload]
+    assert "' river' +" in promoted.text
+    text = world.lab.seen.train.firing[0].text
+    attributed = run("logit_attribution", world.lab, text=text)
+    assert attributed.payload["raised"][0][0] == " river"  # type: ignore[index,call-overload]
+    suppressed = run("promoted_tokens", turned(world), n=5)
+    assert suppressed.payload["suppressed"][0][0] == " river"  # type: ignore[index,call-overload]
+
+
+def test_steering_answers_yes_for_what_it_writes_and_no_for_others(world: World) -> None:
+    others = [" old", " King", ",", " 1912"]
+    found = run("steer", world.lab, tokens=[" river", *others])
+    assert found.answers == (True, False, False, False, False)
+    assert found.values[0] is not None
+    assert found.effects[0].low is not None
+    assert 0 < found.effects[0].low < found.values[0]
+    assert found.effects[0].n == len(NEUTRAL)
+    (question, *_) = tool_called("steer").questions(
+        arguments_of(tool_called("steer"), {"tokens": [" river"]})
+    )
+    assert (question.about, question.text) == (About.PROMOTES, " river")
+    assert run("steer", turned(world), tokens=[" river"]).answers == (False,)
+
+
+def test_steering_tells_the_change_that_an_edited_model_has(world: World) -> None:
+    """The oracle: the direction is added to the last stream by a hook of torch's own."""
+    subject, live = world.subject, world.lab.live
+    prompts = list(NEUTRAL[:4])
+    found = run("steer", world.lab, tokens=[" river"], prompts=prompts, strength=2.0)
+    coder: Any = live.coder  # type: ignore[attr-defined]
+    (number,) = subject.tokenizer(" river")["input_ids"]
+    before = next_log_probabilities(subject, ids_of(subject, prompts))[:, number]
+
+    def add(_: Any, __: Any, out: Any) -> Any:
+        stream = out[0] if isinstance(out, tuple) else out
+        held = 2.0 * world.lab.seen.peak - coder.encode(stream)
+        added = stream + held * coder.W_dec[0]
+        return (added, *out[1:]) if isinstance(out, tuple) else added
+
+    handle = subject.model.model.layers[1].register_forward_hook(add)
+    after = next_log_probabilities(subject, ids_of(subject, prompts))[:, number]
+    handle.remove()
+    assert found.values[0] == pytest.approx(float((after - before).mean()), rel=1e-4)
+
+
+def test_a_token_is_compared_with_those_about_as_probable(world: World) -> None:
+    (shift,) = get(world.lab.live.shifts(NEUTRAL[:5], [" river"], 5.0, n_like=7))
+    assert len(shift.before) == len(shift.after) == 5
+    assert len(shift.like) == 7
+    subject = world.subject
+    usual = next_log_probabilities(subject, ids_of(subject, NEUTRAL[:5])).mean(dim=0)
+    (number,) = subject.tokenizer(" river")["input_ids"]
+    usual[[number, *subject.left_out_ids]] = float("inf")
+    near = (usual - sum(shift.before) / 5).abs().topk(7, largest=False).indices
+    assert number not in near.tolist()
+    from glossator.experiments.clamping import clamped
+
+    live: Any = world.lab.live
+    with clamped(subject, live.feature, live.coder, 5.0):
+        held = next_log_probabilities(subject, ids_of(subject, NEUTRAL[:5])).mean(dim=0)
+    assert sorted(shift.like) == pytest.approx(sorted((held - usual)[near].tolist()), abs=1e-6)
+
+
+def test_what_is_not_one_token_has_no_answer(world: World) -> None:
+    found = run("steer", world.lab, tokens=[" river old", " river"])
+    assert found.answers == (None, True)
+    assert "not one token ( river| old)" in found.text
+    with pytest.raises(ConfigError, match="none of these is one token"):
+        run("steer", world.lab, tokens=[" river old"])
+    with pytest.raises(ConfigError, match="not one token of"):
+        get(world.lab.live.shifts(NEUTRAL, [" river old"], 1.0))
+    for wrong in ({"tokens": []}, {"tokens": [" a"], "prompts": ["x"]}, {"tokens": [" a"], "k": 1}):
+        with pytest.raises(ConfigError, match="cannot be called so"):
+            run("steer", world.lab, **wrong)
+
+
+def test_ablating_changes_what_comes_where_it_fires_and_nothing_where_it_is_silent(
+    world: World,
+) -> None:
+    found = run("ablate", world.lab)
+    fires, silent, more = found.effects
+    assert fires.low is not None
+    assert fires.value is not None
+    assert fires.value > 0.01
+    assert silent.value == pytest.approx(0.0, abs=1e-6)
+    assert more.value == pytest.approx(fires.value, abs=1e-6)
+    assert more.low is not None
+    assert found.payload["made likelier"][0][0] == " river"  # type: ignore[index,call-overload]
+    quiet = world.lab.seen.train.silent[0].text
+    (read,) = get(world.lab.live.activations([quiet]))
+    if read.peak <= world.lab.seen.threshold:
+        with pytest.raises(Unsupported, match="fires on none"):
+            run("ablate", world.lab, texts=[quiet])
+
+
+def test_held_high_the_model_says_it_and_equal_seeds_draw_equally(world: World) -> None:
+    found = run("clamp_text", world.lab, strength=20.0, max_tokens=6, prompts=[TEXT])
+    (before,), (after,) = found.payload["as it is"], found.payload["held"]  # type: ignore[misc]
+    assert str(after).count(" river") >= 5
+    assert str(before).count(" river") < 5
+    assert run("clamp_text", world.lab, strength=20.0, max_tokens=6, prompts=[TEXT]) == found
+    plain = run("clamp_text", world.lab, strength=20.0, max_tokens=6, prompts=[TEXT], seed=5)
+    assert plain.payload["as it is"] != found.payload["as it is"]
+
+
+def test_a_feature_that_never_fires_cannot_be_held_at_multiples_of_its_peak(world: World) -> None:
+    lab = replace(world.lab, seen=replace(world.lab.seen, peak=0.0))
+    for name, arguments in (("steer", {"tokens": [" river"]}), ("clamp_text", {})):
+        with pytest.raises(Unsupported, match="never fires on train text"):
+            run(name, lab, **arguments)
+
+
+# -- what leads to it ------------------------------------------------------------------------------
+
+
+def a_pair(lab: Lab) -> tuple[str, str]:
+    """Two texts of equal length: on the first the latent fires at its first token."""
+    words = (" old", " river", " bridge", " Paris", " King", " war", " ship", " stones", " bread")
+    read = get(lab.live.activations(words))
+    ranked = sorted((one for one in read if len(one.tokens) == 1), key=lambda one: -one.peak)
+    assert ranked[0].peak > lab.seen.threshold
+    return f"{ranked[0].tokens[0]} said that", f"{ranked[-1].tokens[0]} said that"
+
+
+def test_upstream_and_patching_say_what_the_model_around_it_says(world: World) -> None:
+    lab = world.lab
+    assert lab.inside is not None
+    clean, corrupt = a_pair(lab)
+    found = run("upstream", lab, clean=clean, corrupt=corrupt, n=5)
+    wanted = get(lab.inside.upstream(clean, corrupt, 5))
+    assert found.payload["sources"] == [[s.component, s.effect] for s in wanted]
+    assert found.text.splitlines()[1].startswith(wanted[0].component)
+    patched = run("patch_prompts", lab, clean=clean, corrupt=corrupt, n=40)
+    assert "layers.0.resid_pre at all: 1.00" in patched.text
+    assert patched.effects[0].value == pytest.approx(1.0, abs=1e-6)  # only one token is unlike
+    noised = run("patch_prompts", lab, clean=clean, corrupt=corrupt, direction="noise")
+    assert noised.text.startswith("noise:")
+    with pytest.raises(ConfigError, match="equally many"):
+        run("upstream", lab, clean=clean, corrupt=corrupt + " that")
+
+
+def test_lens_and_attention_are_told_as_they_are(world: World) -> None:
+    lab = world.lab
+    assert lab.inside is not None
+    lens = run("logit_lens", lab, text=TEXT)
+    wanted = get(lab.inside.lens(TEXT))
+    assert len(lens.payload["layers"]) == 2  # type: ignore[arg-type]
+    assert f"layer 1: '{wanted[1].tokens[0][0]}'" in lens.text
+    attention = run("attention_pattern", lab, layer=1, head=1, texts=[TEXT])
+    (weights,) = get(lab.inside.attention(1, 1, [TEXT]))
+    (kept,) = attention.payload["texts"]  # type: ignore[misc]
+    last: Any = kept["most"][-1]  # type: ignore[index,call-overload]
+    best = max(range(len(weights.tokens)), key=lambda j: weights.weights[-1][j])
+    assert last[0] == [best, round(weights.weights[-1][best], 4)]
+    with pytest.raises(ConfigError, match="no head 9"):
+        run("attention_pattern", lab, layer=1, head=9, texts=[TEXT])
+
+
+# -- which tokens matter ---------------------------------------------------------------------------
+
+
+def planted(rule: Any) -> Lab:
+    from glossator.datasets.functions import record_of  # type: ignore[attr-defined]
+
+    record = record_of(rule)
+    return lab_of(live_function(rule, record), record, cut=str.split)
