@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,10 @@ SHARED_RUN = 100
 _GRAM = 50
 """Characters of a fingerprinted run; see `_fingerprints`."""
 _WINDOW = SHARED_RUN - _GRAM + 1
+_BEGINNINGS = (16, 8)
+"""Characters that texts are looked for by in documents, the longer texts by the first."""
+SHORTEST_STANDING = min(_BEGINNINGS)
+"""Letters and digits of the shortest texts that `standing_in` takes."""
 _STRICTNESS = {Pool.TRAIN: 0, Pool.DEV: 1, Pool.TEST: 2}
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 _ASCII_OTHERS = bytes(c for c in range(128) if not chr(c).isalnum())
@@ -118,6 +122,39 @@ def leaks(passes: Callable[[], Iterable[Document]]) -> frozenset[str]:
         owners.append(len(runs[-1]))
         pools.append(_STRICTNESS[document.pool])
     return frozenset(ids[i] for i in _stricter(runs, owners, pools))
+
+
+def standing_in(texts: Sequence[str], documents: Iterable[Document]) -> frozenset[int]:
+    """Numbers of the texts that, normalised, are the whole or a part of one of the documents.
+
+    Args:
+        texts: each of at least `SHORTEST_STANDING` normalised characters.
+        documents: read once; none is held.
+    """
+    wanted = [normalised(text) for text in texts]
+    if any(len(text) < SHORTEST_STANDING for text in wanted):
+        raise ValueError(f"a text has fewer than {SHORTEST_STANDING} letters and digits")
+    by_start: dict[int, dict[int, list[int]]] = {length: {} for length in _BEGINNINGS}
+    for number, text in enumerate(wanted):
+        length = next(length for length in _BEGINNINGS if len(text) >= length)
+        start = int(_gram_hashes(text[:length], length, 0)[0])
+        by_start[length].setdefault(start, []).append(number)
+    starts = {
+        length: np.sort(np.array(list(numbers), dtype=np.uint64))
+        for length, numbers in by_start.items()
+        if numbers
+    }
+    found: set[int] = set()
+    for document in documents:
+        body = normalised(document.text)
+        for length, some in starts.items():
+            if len(body) < length:
+                continue
+            hashes = _gram_hashes(body, length, 0)
+            for at in np.flatnonzero(_among(hashes, some)).tolist():
+                numbers = by_start[length][int(hashes[at])]
+                found.update(i for i in numbers if body.startswith(wanted[i], at))
+    return frozenset(found)
 
 
 def _stricter(runs: list[_Hashes], lengths: list[int], pools: list[int]) -> list[int]:
