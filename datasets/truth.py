@@ -1,6 +1,6 @@
 """The library of planted features, and their records on a text: a ground truth for the bench.
 
-Features that act on the output alone are no functions of a text, so there are none of that class.
+They act on nothing. Those that do are in `truth_causal`.
 """
 
 from __future__ import annotations
