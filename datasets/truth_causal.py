@@ -1,7 +1,8 @@
 """The library of planted features that act on the output, or look as if, and their records.
 
 What a feature does to the output cannot be seen in text: these can be told apart by interventions
-alone. Beside them are features of which nothing can be said at all.
+alone. Of some that do nothing, even the output direction looks as if they did. Beside them are
+features of which nothing can be said at all.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def _acting(trigger: str, i: int, group: str, *, falls: bool = False, twin: str 
         _unrelated(trigger, i + 3, other.said),
     ]
     name = f"{trigger} -> {effect.said}"
-    return Causal(name, group, about.true.rule, about.true, effect, tuple(wrong), twin)
+    return Causal(name, group, about.true.rule, about.true, effect, None, tuple(wrong), twin)
 
 
 def _inert(trigger: str, i: int, twin: str) -> Causal:
@@ -133,7 +134,8 @@ def _inert(trigger: str, i: int, twin: str) -> Causal:
         _unrelated(trigger, i + 3, NONE),
     ]
     name = f"{trigger} -> nothing"
-    return Causal(name, ALIKE, about.true.rule, about.true, None, tuple(wrong), twin)
+    seems = effect if i % 4 == 1 else None
+    return Causal(name, ALIKE, about.true.rule, about.true, None, seems, tuple(wrong), twin)
 
 
 def _pair(trigger: str, i: int) -> tuple[Causal, Causal]:
@@ -152,7 +154,7 @@ def _output_only(i: int) -> Causal:
         _unrelated(trigger, i + 3, other.said),
     )
     rule = Scattered(1000 + i, 0.008 + 0.002 * (i % 4))
-    return Causal(f"scattered {i} -> {effect.said}", OUTPUT_ONLY, rule, None, effect, wrong)
+    return Causal(f"scattered {i} -> {effect.said}", OUTPUT_ONLY, rule, None, effect, None, wrong)
 
 
 def _no_rule(i: int) -> Causal:
@@ -164,7 +166,7 @@ def _no_rule(i: int) -> Causal:
         Supposed("", effect.said, Astray.NOT_THERE),
     )
     rule = Scattered(2000 + i, 0.008 + 0.003 * (i % 5))
-    return Causal(f"scattered {i} -> nothing", NO_RULE, rule, None, None, wrong)
+    return Causal(f"scattered {i} -> nothing", NO_RULE, rule, None, None, None, wrong)
 
 
 CAUSAL: tuple[Causal, ...] = (

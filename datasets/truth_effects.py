@@ -98,6 +98,8 @@ class Causal:
     """The same as a description; None where there is nothing to say."""
     effect: Effect | None
     """None if it does nothing."""
+    seems: Effect | None = None
+    """What its output direction shows and later layers undo; None where it shows what it does."""
     wrong: tuple[Supposed, ...] = ()
     twin: str = ""
     """The name of the feature that fires alike, and of which only one acts; empty if none."""

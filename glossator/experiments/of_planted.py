@@ -46,6 +46,8 @@ class PlantedLive:
     words: NextWords
     effect: Effect | None = None
     """None: it does nothing but the noise."""
+    seems: Effect | None = None
+    """What the output direction shows in its place."""
     strength: float = 2.0
     """Nats that the first word of the effect gains at one peak."""
     noise: float = 0.01
@@ -111,17 +113,22 @@ class PlantedLive:
 
     @functools.cached_property
     def _weights(self) -> Logs:
+        return self._gains(self.effect)
+
+    def _gains(self, effect: Effect | None) -> Logs:
         """Shape (n_vocabulary,): nats at one peak."""
         found = np.zeros(len(self.words.vocabulary))
-        if self.effect is not None:
-            numbers = self.words.numbers_of(self.effect.words)
-            signed = -self.strength if self.effect.falls else self.strength
+        if effect is not None:
+            numbers = self.words.numbers_of(effect.words)
+            signed = -self.strength if effect.falls else self.strength
             found[numbers] = signed * np.linspace(1.0, LEAST, len(numbers))
         return found
 
     def _direction(self) -> Logs:
         drawn = np.random.default_rng(zlib.crc32(str(self.feature).encode()))
-        return self._weights + self.slant * drawn.standard_normal(len(self.words.vocabulary))
+        return self._gains(self.effect or self.seems) + self.slant * drawn.standard_normal(
+            len(self.words.vocabulary)
+        )
 
     def _changed(self, text: str, is_at: float, clamp: float, n: int) -> NextToken:
         before = self.log_probabilities(text, is_at)
@@ -164,7 +171,7 @@ def live_planted(
         FIRST if record is None else record.feature,
         PEAK if record is None else record.train.peak,
     )
-    return PlantedLive(reading, words, feature.effect)
+    return PlantedLive(reading, words, feature.effect, feature.seems)
 
 
 def _number(text: str) -> int:
