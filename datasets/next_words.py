@@ -20,6 +20,10 @@ from numpy.typing import NDArray
 from glossator.datasets.planted import word_pieces
 
 Logs = NDArray[np.float64]
+PIECES = tuple(
+    a + b + c for a in "bcdfghjklmnprstvwz" for b in "aeiou" for c in "bcdfghjklmnprstvwz"
+)
+"""Pieces of words, which no text of whole words holds: a vocabulary has many that are rare."""
 MEAN_PAIRS = 50.0
 """M."""
 
@@ -39,11 +43,11 @@ class NextWords:
     def of(
         cls, documents: Iterable[Sequence[str]], extra: Iterable[str] = (), size: int = 2000
     ) -> NextWords:
-        """Counts in the tokens of `documents`: the `size` most frequent ones, and `extra` words."""
+        """Counted in the tokens of `documents`: the `size` most frequent, and `extra` tokens."""
         read = [tuple(tokens) for tokens in documents]
         counts = Counter(token for tokens in read for token in tokens if token.strip(" "))
         common = sorted(counts, key=lambda token: (-counts[token], token))[:size]
-        vocabulary = tuple(dict.fromkeys([*common, *(f" {word}" for word in extra)]))
+        vocabulary = tuple(dict.fromkeys([*common, *extra]))
         numbers = {token: i for i, token in enumerate(vocabulary)}
         pairs: dict[str, Counter[int]] = defaultdict(Counter)
         for tokens in read:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from glossator.datasets.corpora import Corpus
-from glossator.datasets.next_words import NextWords
+from glossator.datasets.next_words import PIECES, NextWords
 from glossator.datasets.truth import LIBRARY, Ground, plant
 from glossator.datasets.truth_effects import (
     FEWER,
@@ -207,8 +207,8 @@ def plant_causal(
     records = tuple(
         replace(record, feature=replace(record.feature, site=SITE)) for record in found.records
     )
-    extra = [word for effect in EFFECTS for word in effect.words]
-    words = NextWords.of(found.documents.values(), extra)
+    extra = [f" {word}" for effect in EFFECTS for word in effect.words]
+    words = NextWords.of(found.documents.values(), [*extra, *PIECES])
     return CausalGround(tuple(features), replace(found, records=records), words)
 
 

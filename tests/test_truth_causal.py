@@ -33,7 +33,7 @@ from glossator.experiments.of_function import FunctionLive
 from glossator.experiments.of_planted import PlantedLive, live_planted
 from glossator.live import NEUTRAL, NextToken
 
-COUNTED = NextWords.of([("A", " red", " cat", " red", " dog")], ["ox", "emu"])
+COUNTED = NextWords.of([("A", " red", " cat", " red", " dog")], [" ox", " emu"])
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,9 @@ class Competent:
         """One that has the text of `grounds` to find windows in, and knows the whole library."""
         plain = [g.ground if isinstance(g, CausalGround) else g for g in grounds]
         documents = {name: tokens for g in plain for name, tokens in g.documents.items()}
-        oracle = Oracle.of(Ground(LIBRARY, (), documents))
+        # The names of features that act say what is true of them: they are not for its eyes.
+        known = [f for g in grounds if isinstance(g, Ground) for f in g.features]
+        oracle = Oracle.of(Ground(tuple(known), (), documents))
         return cls(oracle, effects(), seed=seed)
 
     def legible(self, text: str) -> bool:
