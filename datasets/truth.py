@@ -1,6 +1,6 @@
 """The library of planted features, and their records on a text: a ground truth for the bench.
 
-Features that act on the output alone are no functions of a text, so there are none of that class.
+They act on nothing. Those that do are in `truth_causal`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 from glossator.datasets.corpora import Corpus
 from glossator.datasets.planted import Function, collect_planted, word_pieces
@@ -91,9 +92,26 @@ def plant(
     return Ground(tuple(features), records, documents)
 
 
-def spread(features: Sequence[Planted], n: int) -> tuple[Planted, ...]:
+class Grouped(Protocol):
+    """What has a name and a group."""
+
+    @property
+    def name(self) -> str:
+        """Its own."""
+        ...
+
+    @property
+    def group(self) -> str:
+        """Shared with others of its sort."""
+        ...
+
+
+_Grouped = TypeVar("_Grouped", bound=Grouped)
+
+
+def spread(features: Sequence[_Grouped], n: int) -> tuple[_Grouped, ...]:
     """`n` of `features`, as many of each group as can be, the same ones each time."""
-    groups: dict[str, list[Planted]] = {}
+    groups: dict[str, list[_Grouped]] = {}
     for feature in features:
         groups.setdefault(feature.group, []).append(feature)
     turns = [

@@ -28,18 +28,25 @@ def made_up(features: Sequence[Planted], n: int = 600, seed: int = 0) -> list[st
     return [_document(true, near, chance) for _ in range(n)]
 
 
+def sentence(rule: Rule, chance: random.Random) -> str:
+    """One in which `rule` fires, if the words around its scrap let it."""
+    before, behind = filled(chance, chance.randint(1, 4)), filled(chance, chance.randint(1, 4))
+    text = f"{before} {rule.scrap(chance)} {chance.choice(COMMON)} {behind}"
+    return f"{_sentence(text)}."
+
+
 def _document(true: Sequence[Rule], near: Sequence[Rule], chance: random.Random) -> str:
     text = ""
     while text.count(" ") < 90:
-        sentence = filled(chance, chance.randint(1, 3))
+        line = filled(chance, chance.randint(1, 3))
         for _ in range(chance.randint(1, 4)):
             kind = chance.random()
             rule = chance.choice(true if kind < 0.6 else near)
-            sentence += f" {rule.scrap(chance)} {filled(chance, chance.randint(0, 2))}".rstrip()
-            sentence += f" {chance.choice(COMMON)}"
+            line += f" {rule.scrap(chance)} {filled(chance, chance.randint(0, 2))}".rstrip()
+            line += f" {chance.choice(COMMON)}"
             if chance.random() < 0.2:
-                sentence += ","
-        text += _sentence(sentence) + chance.choice([". ", ". ", ". ", "? ", ".\n\n"])
+                line += ","
+        text += _sentence(line) + chance.choice([". ", ". ", ". ", "? ", ".\n\n"])
     return text.strip()
 
 

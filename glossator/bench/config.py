@@ -9,6 +9,7 @@ from typing import Any
 from glossator.bench.ranking import Reader
 from glossator.config import RunConfig
 from glossator.datasets.truth import LIBRARY
+from glossator.datasets.truth_causal import CAUSAL
 from glossator.errors import ConfigError
 from glossator.explainers.build import needs_llm
 from glossator.explainers.table import EXPLAINERS
@@ -37,6 +38,8 @@ class TruthConfig:
     readers: tuple[Reader, ...] = ()
     explainers: tuple[str, ...] = ()
     n_features: int = len(LIBRARY)
+    n_causal: int = 0
+    """Planted features that act on the output, of all groups alike; 0 for none."""
     corpus: str = "default"
     tokens: int = 200_000
     n_scored: int = 40
@@ -54,6 +57,11 @@ class TruthConfig:
     def __post_init__(self) -> None:
         if not 2 <= self.n_features <= len(LIBRARY):
             raise ConfigError(f"there are {len(LIBRARY)} planted features: take 2 of them or more")
+        if not 0 <= self.n_causal <= len(CAUSAL):
+            raise ConfigError(
+                f"there are {len(CAUSAL)} planted features that act on the output: take 0 to "
+                f"{len(CAUSAL)} of them"
+            )
         if self.n_scored < 2 or self.n_unrelated < 1:
             raise ConfigError("a bench scores at least 2 windows and 1 unrelated description")
         for reader in self.readers:
@@ -76,7 +84,8 @@ class TruthConfig:
         return RunConfig(
             model=SUBJECT,
             sites=("function",),
-            features=f"library:{self.n_features}",
+            features=f"library:{self.n_features}"
+            + (f"+causal:{self.n_causal}" if self.n_causal else ""),
             corpus=self.corpus,
             tokens=self.tokens,
             explainers=self.explainers,
@@ -128,7 +137,8 @@ def benched(
         ConfigError, NotRegistered: if a name or number cannot be.
     """
     local = llm.partition(":")[0] in LOCAL
-    settings = (LOCAL_AMOUNT if local else {}) | (QUICK if quick else {})
+    settings: dict[str, Any] = {"n_causal": len(CAUSAL)} if llm == ORACLE and not quick else {}
+    settings |= (LOCAL_AMOUNT if local else {}) | (QUICK if quick else {})
     settings |= (LOCAL_QUICK if local and quick else {}) | options
     if not scorers:
         left_out = {*NOT_PLANTED, *(NOT_QUICK if quick else ())}
@@ -142,14 +152,18 @@ def benched(
     if explainers is None and local:
         explainers = LOCAL_EXPLAINERS
     elif explainers is None:
-        left_out = {*NO_OUTPUT, *(NOT_QUICK if quick else ())}
+        of_output = () if settings.get("n_causal") else NO_OUTPUT
+        left_out = {*of_output, *(NOT_QUICK if quick else ()), *(AGENTS if quick else ())}
         explainers = [name for name in EXPLAINERS.names() if name not in left_out]
     named = tuple(name for name in explainers if name != "none")
     return TruthConfig(llm, readers=tuple(readers), explainers=named, **settings)
 
 
 NO_OUTPUT = frozenset({"both", "output"})
-"""Explainers that look at what a feature does to the output, which a planted one has not."""
+"""Explainers that look at what a feature does to the output, which a function of the text has not:
+for features that act alone."""
+AGENTS = frozenset({"agent"})
+"""Explainers that take long."""
 
 
 def default_simulators(llm: str, quick: bool) -> tuple[str, ...]:

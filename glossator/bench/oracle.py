@@ -75,12 +75,7 @@ class Oracle:
             ReplyError: if the question has none of the forms that it knows.
         """
         said = request.messages[-1].content
-        used = Usage(
-            calls=1,
-            prompt_tokens=sum(len(m.content) for m in request.messages) // 4,
-            completion_tokens=0 if request.slots or request.answers else 16,
-            cost=0.0,
-        )
+        used = usage_of(request)
         if request.slots:
             rows = self._at_slots(said, request)
             return Reply(slots=rows, usage=used, model=self.name)
@@ -134,7 +129,7 @@ class Oracle:
     def _at_slots(self, said: str, request: Request) -> tuple[tuple[float, ...], ...]:
         tokens = [slot.strip() for slot in request.slots]
         values = self._of_tokens(self.described(said.replace("\t", " ")), tokens)
-        return tuple(_spread(request.answers, value) for value in values)
+        return tuple(said_of(request.answers, value) for value in values)
 
     def _of_tokens(self, claim: Claim | None, tokens: Sequence[str]) -> list[float]:
         place = self.shelf.place(" ".join(tokens))
@@ -160,7 +155,7 @@ class Oracle:
             raise ReplyError("the oracle finds no text in the question", said)
         place = places[0]
         fit = self._fit(claim, place)
-        return _spread(request.answers, fit)
+        return said_of(request.answers, fit)
 
     def _on_lines(self, said: str, request: Request) -> Reply:
         """Of each text whether the description fits it, on a line of its own."""
@@ -171,7 +166,7 @@ class Oracle:
         fits = [self._fit(claim, place) for place in places]
         words = ("yes" if fit > 1 / 2 else "no" for fit in fits)
         text = "\n".join(f"{i}: {word}" for i, word in enumerate(words, 1))
-        slots = [_spread(request.answers, fit) for fit in fits] if request.answers else []
+        slots = [said_of(request.answers, fit) for fit in fits] if request.answers else []
         return Reply(text, slots=tuple(slots))
 
     def _odd_one(self, places: Sequence[Place]) -> tuple[float, ...]:
@@ -237,11 +232,15 @@ class Oracle:
         return found
 
     def _explained(self, said: str) -> str:
-        """The description that agrees best with what is marked and what is not.
+        """The description that agrees best with what is marked and what is not."""
+        lines = [_SAID_MARK.sub(r"\1", line) for line in _NUMBERED.findall(said)]
+        return self.agreeing(lines)[0][1].text
+
+    def agreeing(self, lines: Sequence[str]) -> list[tuple[float, Claim]]:
+        """All descriptions with their F1 on the marks of `lines`, the best first.
 
         Of several that agree alike the rarest, which says most.
         """
-        lines = [_SAID_MARK.sub(r"\1", line) for line in _NUMBERED.findall(said)]
         places = [place for place in map(self.shelf.place, lines) if place is not None]
 
         def agreement(claim: Claim) -> tuple[float, float]:
@@ -254,7 +253,9 @@ class Oracle:
                     missed += mark and not value > 0
             return 2 * right / max(1, 2 * right + wrong + missed), -self._rate(claim.text)
 
-        return max(self.known.values(), key=agreement).text
+        rated = [(agreement(claim), claim) for claim in self.known.values()]
+        rated.sort(key=lambda row: row[0], reverse=True)
+        return [(f1, claim) for (f1, _), claim in rated]
 
     def _in_common(self, texts: Sequence[str]) -> str:
         """The description that most of the texts fit; of several, the rarest."""
@@ -266,6 +267,16 @@ class Oracle:
         return max(self.known.values(), key=fitting).text
 
 
+def usage_of(request: Request) -> Usage:
+    """About what `request` would use of a language model that counts tokens."""
+    return Usage(
+        calls=1,
+        prompt_tokens=sum(len(m.content) for m in request.messages) // 4,
+        completion_tokens=0 if request.slots or request.answers else 16,
+        cost=0.0,
+    )
+
+
 def _without(claim: Claim, text: str) -> str:
     """`text` less the tokens at which the description holds."""
     tokens = word_pieces(text)
@@ -275,7 +286,7 @@ def _without(claim: Claim, text: str) -> str:
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _spread(answers: tuple[str, ...], value: float) -> tuple[float, ...]:
+def said_of(answers: tuple[str, ...], value: float) -> tuple[float, ...]:
     """Log probabilities of `answers` that say `value`, from 0 to 1: numbers, or yes and no."""
     if all(answer.isdigit() for answer in answers):
         # the two numbers around it share what it is sure of, so that the mean is right

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from glossator.bench.equal import explain_within
 from glossator.bench.ranking import Bench, Reader
 from glossator.config import RunConfig
 from glossator.datasets.truth_claims import Planted
@@ -51,6 +52,7 @@ async def recover(
     llm: LLM,
     config: RunConfig,
     legible: Callable[[str], bool],
+    calls: int | None = None,
 ) -> Recovered:
     """What `explainer` says from the train split, and what the readers make of it on test.
 
@@ -62,14 +64,13 @@ async def recover(
         config: how many examples the explainer is shown, and the like.
         legible: whether the language model can read a text; one that it cannot is read by those
             alone who ask nobody.
+        calls: to the language model, which it may spend on drafts; None: as it does by itself.
 
     Raises:
         ProviderError, BudgetSpent, Unsupported: as the explainer and the scorers do.
     """
     try:
-        explanation = await explain_one(
-            config, bench.record, explainer, llm, bench.live, bench.embedder
-        )
+        explanation = await explained(bench, explainer, llm, config, calls)
     except ReplyError as error:
         return Recovered(bench.feature, explainer, None, (), str(error))
     if explanation.abstained:
@@ -84,3 +85,11 @@ async def recover(
             continue
         scores.append((reader, await bench.score(own, explanation, llm)))
     return Recovered(bench.feature, explainer, explanation, tuple(scores))
+
+
+async def explained(
+    bench: Bench, explainer: str, llm: LLM, config: RunConfig, calls: int | None
+) -> Explanation:
+    """What `explainer` says, by itself or with `calls` to spend; raises as the explainer does."""
+    work = (config, bench.record, explainer, llm, bench.live, bench.embedder)
+    return await (explain_one(*work) if calls is None else explain_within(*work, calls))

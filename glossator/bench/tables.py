@@ -7,9 +7,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from glossator.bench.causal_tables import (
+    CausalRow,
+    PairedRow,
+    groups_table,
+    output_table,
+    paired_table,
+)
 from glossator.bench.figures import above, gap_of_first, mean_of, share_of
 from glossator.bench.ranking import BLIND, READS_NOTHING, Ranked, Reader, used_by
 from glossator.bench.recovery import Recovered
+from glossator.bench.sheet import Table, number, shown, written_row
 from glossator.datasets.truth_claims import Miss
 from glossator.types import JSON, Measure, Score, Usage, to_json
 
@@ -187,15 +195,6 @@ def _reading(
 
 
 @dataclass(frozen=True)
-class Table:
-    """Rows of text under a headline."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
 class TruthReport:
     """What `bench truth` found."""
 
@@ -203,6 +202,8 @@ class TruthReport:
     scorers: tuple[ScorerRow, ...]
     explainers: tuple[ExplainerRow, ...]
     notes: tuple[str, ...] = field(default=())
+    causal: tuple[CausalRow, ...] = ()
+    paired: tuple[PairedRow, ...] = ()
 
     def to_json(self) -> dict[str, JSON]:
         """For programs."""
@@ -213,7 +214,9 @@ class TruthReport:
         """For people."""
         of_scorers = (ranking_table, misses_table, scores_table)
         found = [] if not self.scorers else [table(self.scorers) for table in of_scorers]
-        return found + ([recovery_table(self.explainers)] if self.explainers else [])
+        found += [recovery_table(self.explainers)] if self.explainers else []
+        found += [output_table(self.causal), groups_table(self.causal)] if self.causal else []
+        return found + ([paired_table(self.paired)] if self.paired else [])
 
     def markdown(self, command: str) -> str:
         """A page, with the command that makes it again."""
@@ -221,13 +224,9 @@ class TruthReport:
         lines += [f"- {name}: {value}" for name, value in self.settings.items()]
         for table in self.tables():
             lines += ["", f"## {table.title}", ""]
-            lines += [_row(table.columns), _row(["---"] * len(table.columns))]
-            lines += [_row(row) for row in table.rows]
+            lines += [written_row(table.columns), written_row(["---"] * len(table.columns))]
+            lines += [written_row(row) for row in table.rows]
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes)]) + "\n"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def ranking_table(rows: Sequence[ScorerRow]) -> Table:
@@ -327,17 +326,3 @@ def recovery_table(rows: Sequence[ExplainerRow]) -> Table:
 
 def _cost(cost: Cost) -> tuple[str, str, str]:
     return f"{cost.calls:.1f}", f"{cost.tokens:,.0f}", f"{cost.seconds:.2f}"
-
-
-def number(value: float | None) -> str:
-    """Two digits, or a dash."""
-    return "-" if value is None else f"{value:.2f}"
-
-
-def shown(measure: Measure) -> str:
-    """The figure with its interval."""
-    if measure.value is None:
-        return "-"
-    if measure.low is None or measure.high is None:
-        return number(measure.value)
-    return f"{measure.value:.2f} [{measure.low:.2f}, {measure.high:.2f}]"

@@ -18,7 +18,7 @@ from glossator.config import RunLimits, parse_tokens
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-    from glossator.bench.tables import Table
+    from glossator.bench.sheet import Table
 
 bench_app = typer.Typer(
     name="bench",
@@ -59,6 +59,10 @@ def truth_command(
         int | None,
         typer.Option(help="Planted features, of all classes alike (all; quick: 28; local: 14)."),
     ] = None,
+    causal: Annotated[
+        int | None,
+        typer.Option(help="Features that act on the output (oracle: all; else, and quick: 0)."),
+    ] = None,
     corpus: Annotated[
         str | None, typer.Option(help="Text: default, a file or folder, hf:NAME, made-up.")
     ] = None,
@@ -84,7 +88,7 @@ def truth_command(
     """Score true, nearly true and unrelated descriptions of planted features, and explain them.
 
     The replies are kept in the store, so the same command again goes on where it stopped. --json
-    prints one document: settings, scorers, explainers, notes.
+    prints one document: settings, scorers, explainers, notes, causal, paired.
     """
     from glossator.bench.config import TruthConfig, benched
     from glossator.bench.truth import bench_truth
@@ -92,6 +96,7 @@ def truth_command(
     session = Session.of(context)
     given = {
         "n_features": features,
+        "n_causal": causal,
         "corpus": corpus,
         "tokens": None if tokens is None else parse_tokens(tokens),
         "n_scored": windows,
