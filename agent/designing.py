@@ -17,6 +17,7 @@ from glossator.types import JSON, Example
 
 LIKELIEST = 8
 """Tokens that the feature's output direction promotes most, which are asked about."""
+MOST_STEERED = 24
 COMMON = ("the", "and", "of", "new", "first", "people", "water", "house", "very", "two")
 """Words that a feature seldom promotes, so that a hypothesis can be wrong about them."""
 
@@ -90,13 +91,15 @@ async def output_words(lab: Lab, n: int) -> list[str]:
         promotion = await lab.live.promoted(LIKELIEST)
     except Unsupported:
         return []
-    words = [t.strip() for t, _ in promotion.promoted if any(map(str.isalpha, t))]
+    words = [t for t, _ in promotion.promoted if any(map(str.isalpha, t))]
     return list(dict.fromkeys(words))[:n]
 
 
-def steer(words: Sequence[str], why: str) -> Design:
-    """Holding the feature high, to see whether words become likelier."""
-    return Design("steer", {"words": list(dict.fromkeys(words))}, why)
+def steer(lab: Lab, words: Sequence[str], why: str) -> Design | None:
+    """Holding the feature high, to see whether words become likelier; None if none is one token."""
+    tokens = (next((t for t in (f" {w.strip()}", w) if len(lab.cut(t)) == 1), "") for w in words)
+    whole = [t for t in dict.fromkeys(tokens) if t.strip()]
+    return Design("steer", {"tokens": list(whole[:MOST_STEERED])}, why) if whole else None
 
 
 def has_effect(hypothesis: Hypothesis) -> bool:

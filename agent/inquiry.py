@@ -338,7 +338,7 @@ class Inquiry:
         request = prompts.effect_words(effects, n)
         named = await self._asking.ask(f"words {number}", request, prompts.read_words) or []
         words = [*named[:n], *known[: n // 2], *designing.COMMON[: n // 2]]
-        return designing.steer(words, "whether it does to the output what is supposed")
+        return designing.steer(self.lab, words, "whether it does to the output what is supposed")
 
     def _borne_out(self, evidence: Evidence) -> dict[str, Effect]:
         """By hypothesis, how what was foretold yes differs from what was foretold no."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from glossator.datasets.corpora import Corpus
 from glossator.datasets.readings import Coder
+from glossator.datasets.search import TextSearch
 from glossator.experiments import Experiments
 from glossator.inquiring import Bench
 from glossator.store import Store
@@ -35,6 +36,7 @@ class Laboratory:
     experiments: Experiments
     store: Store
     run: str
+    search: TextSearch
     _open: AsyncExitStack = field(default_factory=AsyncExitStack, init=False)
     _saver: BaseCheckpointSaver[str] | None = field(default=None, init=False)
 
@@ -49,6 +51,8 @@ class Laboratory:
         """What the inquiry of `explainer` into `feature` works with."""
         return Bench(
             cut=self.experiments.cut,
+            inside=self.experiments.inside(self.experiments.on(feature, 0.0, self.coder)),
+            search=self.search,
             notebook=self.store.notebooks.of_inquiry(self.run, feature, explainer),
             checkpointer=await self._checkpoints(),
             thread=f"{self.run}/{explainer}/{feature}",

@@ -17,6 +17,7 @@ from glossator.collecting import Collecting
 from glossator.config import RunConfig, RunLimits
 from glossator.datasets.corpora import Corpus, load_corpus
 from glossator.datasets.readings import Coder
+from glossator.datasets.search import CorpusSearch
 from glossator.embedder import bundled
 from glossator.errors import (
     BudgetSpent,
@@ -306,7 +307,11 @@ class _Job:
             neighbours = Neighbours(
                 features, lambda f: store.record(begun.collection, f), bundled(limits.offline)
             )
-            shared = Laboratory(subject, corpus, coder, experiments, store, begun.id)
+            embedder = bundled(limits.offline)
+            search = CorpusSearch(
+                corpus, experiments.cut, embedder, config.ctx, config.window, config.seed
+            )
+            shared = Laboratory(subject, corpus, coder, experiments, store, begun.id, search)
             async with shared as laboratory:
                 yield cls(
                     *(config, limits, store, begun, features, say, models, collecting),
