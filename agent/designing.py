@@ -18,6 +18,8 @@ from glossator.types import JSON, Example
 LIKELIEST = 8
 """Tokens that the feature's output direction promotes most, which are asked about."""
 MOST_STEERED = 24
+NEAR = 3
+"""Tokens; a silent word so near to one that fires is asked about."""
 COMMON = ("the", "and", "of", "new", "first", "people", "water", "house", "very", "two")
 """Words that a feature seldom promotes, so that a hypothesis can be wrong about them."""
 
@@ -66,6 +68,42 @@ def windows(lab: Lab, n: int, turn: int) -> Design | None:
     if not firing or not silent:
         return None
     return texts(chosen, "whether it fires on text of the corpus as foretold")
+
+
+def marks(lab: Lab, n: int, turn: int) -> Design | None:
+    """Words of train windows that no prompt showed: some that fire, and some beside them.
+
+    It tells hypotheses apart that agree on a text and not on which of its words counts. A window
+    is read as a text of its own, so what fires in it may be other than what the record says.
+    """
+    seen = lab.seen
+    chance = chance_for(lab.seed, "marks", seen.feature, turn)
+    made: list[str] = []
+    for example in _spread(seen.train.firing, 3 * n, chance):
+        fires = [a > seen.threshold for a in example.activations]
+        real = [any(map(str.isalnum, t)) for t in example.tokens]
+        if any("<<" in t or ">>" in t for t in example.tokens):
+            continue
+        hot = [i for i, (f, r) in enumerate(zip(fires, real, strict=True)) if f and r]
+        cold = [i for i, (f, r) in enumerate(zip(fires, real, strict=True)) if not f and r]
+        # beside one that fires, or at the start, where positions show
+        near = [i for i in cold if any(abs(i - j) <= NEAR for j in hot)] or cold
+        wanted = (hot, near, cold[:1])[len(made) % 3]
+        if wanted:
+            made.append(_marked(example.tokens, wanted[chance.integers(len(wanted))]))
+        if len(made) == n:
+            break
+    if len(made) < 2:
+        return None
+    why = "on which words of a text it fires"
+    return Design("run_marked", {"texts": list(made)}, why)
+
+
+def _marked(tokens: Sequence[str], at: int) -> str:
+    token = tokens[at]
+    lead = token[: len(token) - len(token.lstrip())]
+    body = f"{lead}<<{token.strip()}>>{token[len(token.rstrip()) :]}"
+    return "".join([*tokens[:at], body, *tokens[at + 1 :]])
 
 
 async def searched(lab: Lab, first: Hypothesis, second: Hypothesis, n: int) -> Design | None:

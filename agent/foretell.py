@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from glossator.agent.tools.run_marked import marks_of
 from glossator.errors import ReplyError
 from glossator.evidence import About, Foretold, Hypothesis, Question
 from glossator.scorers.judge import Judge, Window
@@ -44,15 +45,16 @@ class Foreteller:
         fires = [i for i, q in enumerate(questions) if q.about is About.FIRES]
         moves = [i for i, q in enumerate(questions) if q.about is About.PROMOTES]
         if hypothesis.words or hypothesis.paths:
-            found |= {i: self._by_pattern(hypothesis, questions[i].text) for i in fires}
+            found |= {i: self._by_pattern(hypothesis, questions[i]) for i in fires}
         elif hypothesis.trigger:
-            told, used = await self._judged(hypothesis.trigger, [questions[i].text for i in fires])
+            windows = [self._window(questions[i]) for i in fires]
+            told, used = await self._judged(hypothesis.trigger, windows)
             found |= dict(zip(fires, told, strict=True))
             usage += used
         if hypothesis.output_effect == NO_EFFECT:
             found |= dict.fromkeys(moves, 1 - SURE)
         elif hypothesis.output_effect:
-            words = [questions[i].text.strip() or questions[i].text for i in moves]
+            words = [Window((questions[i].text.strip() or questions[i].text,)) for i in moves]
             told, used = await self._judged(hypothesis.output_effect, words)
             found |= dict(zip(moves, told, strict=True))
             usage += used
@@ -67,28 +69,39 @@ class Foreteller:
         asked = [Question(About.FIRES, w.text) for w in windows]
         return (await self.foretell(hypothesis, asked))[0]
 
-    def _by_pattern(self, hypothesis: Hypothesis, text: str) -> float:
-        return self._by_tokens(hypothesis, tuple(self.cut(text)))
+    def _window(self, question: Question) -> Window:
+        if question.span is None:
+            return Window((question.text,))
+        tokens = tuple(self.cut(question.text))
+        return Window(tokens, marks_of(tokens, question))
 
-    def _by_tokens(self, hypothesis: Hypothesis, tokens: tuple[str, ...]) -> float:
+    def _by_pattern(self, hypothesis: Hypothesis, question: Question) -> float:
+        tokens = tuple(self.cut(question.text))
+        marks = marks_of(tokens, question) if question.span is not None else ()
+        return self._by_tokens(hypothesis, tokens, marks)
+
+    def _by_tokens(
+        self, hypothesis: Hypothesis, tokens: tuple[str, ...], marks: tuple[bool, ...] = ()
+    ) -> float:
         values: Sequence[float] = ()
         if hypothesis.paths:
             values = by_paths(hypothesis.paths, tokens)
         elif hypothesis.words:
             values = by_words(hypothesis.words, tokens)
-        highest = max(values, default=0.0)
+        asked = [v for v, m in zip(values, marks, strict=True) if m] if marks else values
+        highest = max(asked, default=0.0)
         if highest > self.threshold:
             return SURE
         return UNSURE if highest > 0 else 1 - SURE
 
     async def _judged(
-        self, description: str, texts: Sequence[str]
+        self, description: str, windows: Sequence[Window]
     ) -> tuple[list[float | None], Usage]:
-        if not texts:
+        if not windows:
             return [], Usage()
         explanation = Explanation(self.feature, description, "agent")
         judge = self.judge(explanation)
-        verdicts = await judge.judge(explanation, [Window((text,)) for text in texts])
+        verdicts = await judge.judge(explanation, windows)
         usage = Usage()
         found: list[float | None] = []
         for verdict in verdicts:

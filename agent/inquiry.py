@@ -7,14 +7,14 @@ step which is done again after a kill finds it and neither pays nor experiments 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from glossator.agent import designing, prompts
 from glossator.agent.asking import Asking
 from glossator.agent.beliefs import Beliefs, alike, effect_of, expected_gain
 from glossator.agent.concluding import conclusion_of, supported
-from glossator.agent.deciding import borne_out, decide
+from glossator.agent.deciding import Same, borne_out, decide
 from glossator.agent.designing import Design
 from glossator.agent.executor import arguments_of, carry_out, digest_of, tool_called
 from glossator.agent.foretell import Foreteller
@@ -44,8 +44,8 @@ SURE = 0.6
 """Above this probability the sceptic doubts the leader."""
 SAME = 0.1
 """Hypotheses whose foretold probabilities differ by less on average say the same."""
-SAME_ON = 8
-"""Questions of experiments on which that must be so."""
+GIVEN_UP_AFTER = 2
+"""Contrast sets that could not be used, after which none is asked for."""
 GIVEN_UP = 0.002
 """Below this probability a hypothesis is foretold for no more."""
 COPIED = 4
@@ -169,10 +169,8 @@ class Inquiry:
             "beliefs",
             {"before": dict(before.probabilities), "after": dict(after.probabilities)},
         )
-        merged, alive = self._merged(state, after)
         return {
-            "weights": dict(merged.weights),
-            "hypotheses": kept(alive),
+            "weights": dict(after.weights),
             "still": 0 if moved > MOVED else state["still"] + 1,
             "notes": noted(state, [prompts.summary(evidence)]),
         }
@@ -224,7 +222,14 @@ class Inquiry:
             alive = {h.id: h for h in self._alive(state)}
             on_dev = {i: await self._on_dev(h) for i, h in alive.items() if shares[i] > GIVEN_UP}
             decision = decide(
-                beliefs, alive, dev, on_dev, self._outputs(state), looks, self.settings.confidence
+                beliefs,
+                alive,
+                dev,
+                on_dev,
+                self._outputs(state),
+                self._same(state, on_dev),
+                looks,
+                self.settings.confidence,
             )
             self.notebook.put(
                 f"look {looks}",
@@ -237,8 +242,12 @@ class Inquiry:
                 },
             )
             why = decision.why
-            if decision.decided:
-                return {**_ended(Ending.DECIDED, why), "looks": looks}
+            # Those that foretold alike are one answer only once nobody finds a test between them.
+            spent_half = 2 * state["n_tested"] >= self.settings.most_experiments
+            tried = state["stuck"] or state["still"] or spent_half or not decision.same
+            if decision.decided and tried:
+                ended = _ended(Ending.DECIDED, why)
+                return {**ended, "looks": looks, "leader": decision.leader}
         spent = self._spent(state, begun)
         if state["still"] >= STILL:
             ended = _ended(Ending.STALLED, f"two experiments in a row changed nothing; {why}")
@@ -301,31 +310,38 @@ class Inquiry:
         shares = beliefs_of(state).probabilities
         ranked = sorted(alive, key=lambda h: -shares[h.id])
         first = ranked[0]
-        second = next(
-            (h for h in ranked[1:] if h.trigger.lower() != first.trigger.lower()), ranked[-1]
-        )
+        others = [h for h in ranked[1:] if h.trigger.lower() != first.trigger.lower()]
+        new = [h for h in others if not self._contrasted(first, h)]
+        second = next(iter([*new, *others]), first)
         found: list[Design | None] = []
         doubts = self.notebook.get(f"doubts {number - 1}")
         if doubts is not None and isinstance(written := doubts.content["texts"], list):
             texts = [str(t) for t in written]
             found.append(designing.texts(texts[:n], f"whether {first.id} stands up to doubt"))
-        if first is not second and self._writes(number):
+        if first is not second and self._writes():
             request = prompts.contrast(first, second, n, state.get("notes", [])[-3:])
-            made = await self._asking.ask(f"contrast {number}", request, prompts.read_texts)
+            key = f"contrast {first.id} {second.id}"
+            made = await self._asking.ask(key, request, prompts.read_texts)
             if made:
                 why = f"which of {first.id} and {second.id} holds"
                 found.append(designing.texts(made[:n], why))
         found.append(designing.windows(lab, n, number))
+        found.append(designing.marks(lab, 3 * n // 2, number))
         found.append(designing.replaced(lab, n, number))
         if first is not second:
             found.append(await designing.searched(lab, first, second, n))
         found.append(await self._steering(state, number, alive))
         return [design for design in found if design is not None]
 
-    def _writes(self, number: int) -> bool:
+    def _contrasted(self, first: Hypothesis, second: Hypothesis) -> bool:
+        """Whether texts between the two were asked for before."""
+        keys = (f"contrast {a.id} {b.id}" for a, b in ((first, second), (second, first)))
+        return any(self.notebook.get(f"{k} {w}") for k in keys for w in ("said", "failed"))
+
+    def _writes(self) -> bool:
         """Whether the language model writes contrast texts that can be used; else it costs time."""
-        last = [f"contrast {i} failed" for i in range(max(1, number - 2), number)]
-        return len(last) < 2 or not all(map(self.notebook.get, last))
+        failed = [e for e in self.notebook.entries() if e.kind == "failure"]
+        return sum(e.key.startswith("contrast") for e in failed) < GIVEN_UP_AFTER
 
     async def _steering(
         self, state: State, number: int, alive: Sequence[Hypothesis]
@@ -363,38 +379,21 @@ class Inquiry:
         effects = {h.id for h in self._alive(state) if designing.has_effect(h)}
         return {i: effect for i, effect in found.items() if i in effects}
 
-    def _merged(self, state: State, beliefs: Beliefs) -> tuple[Beliefs, list[Hypothesis]]:
-        """Hypotheses that foretell alike wherever both were asked are one: the likelier stays."""
-        alive = {h.id: h for h in self._alive(state)}
-        told: dict[str, list[float | None]] = {i: [] for i in alive}
-        done = [*state.get("evidence", [])]
-        for evidence in (self._evidence(i) for i in done):
-            if evidence is None or not evidence.experiment.questions:
-                continue
+    def _same(self, state: State, on_dev: Mapping[str, Sequence[float | None]]) -> Same:
+        """Whether two hypotheses foretold alike wherever both were asked."""
+        told = {i: list(said) for i, said in on_dev.items()}
+        for evidence in self._all_evidence(state):
             said = {f.hypothesis: f.probabilities for f in evidence.experiment.foretold}
-            for i in alive:
-                nothing = [None] * len(evidence.experiment.questions)
-                told[i] += said.get(i, nothing)
-        for i in beliefs.ranked():
-            for j in beliefs.ranked():
-                if i not in alive or j not in alive or i == j:
-                    continue
-                if beliefs.weights[j] > beliefs.weights[i] or alive[i].dull != alive[j].dull:
-                    continue
-                both = [
-                    (a, b)
-                    for a, b in zip(told[i], told[j], strict=True)
-                    if a is not None and b is not None
-                ]
-                apart = alike([a for a, _ in both], [b for _, b in both])
-                if apart is None or len(both) < SAME_ON or apart > SAME:
-                    continue
-                if designing.has_effect(alive[i]) != designing.has_effect(alive[j]):
-                    continue
-                beliefs = beliefs.without(j, into=i)
-                del alive[j]
-                self.notebook.put(f"{j} merged", "merged", {"into": i, "apart": apart})
-        return beliefs, list(alive.values())
+            nothing = [None] * len(evidence.experiment.questions)
+            for i, so_far in told.items():
+                so_far += said.get(i, nothing)
+
+        def same(i: str, j: str) -> bool:
+            apart = alike(told[i], told[j])
+            effects = [designing.has_effect(self._hypothesis(k)) for k in (i, j)]
+            return apart is not None and apart < SAME and effects[0] == effects[1]
+
+        return same
 
     async def _on_dev(self, hypothesis: Hypothesis) -> tuple[float | None, ...]:
         """What a hypothesis foretells of the dev windows."""
@@ -417,7 +416,7 @@ class Inquiry:
         said = None
         leader: Hypothesis | None = None
         if ending is Ending.DECIDED:
-            leader = self._hypothesis(beliefs_of(state).leader)
+            leader = self._hypothesis(state["leader"])
             effect = self._outputs(state).get(leader.id)
             if designing.has_effect(leader) and (effect is None or not borne_out(effect)):
                 leader = replace(leader, output_effect="")

@@ -40,6 +40,8 @@ class State(TypedDict, total=False):
     """Rounds in a row for which no experiment could be found."""
     looks: int
     """Times that dev was looked at to decide."""
+    leader: str
+    """Id of the hypothesis that was decided for."""
     ending: str
     """An `Ending`, once it has ended."""
     why: str

@@ -30,6 +30,9 @@ class Question(Jsonable):
     about: About
     text: str
     """A text to read, or a token that may come next."""
+    span: tuple[int, int] | None = None
+    """First character of a word of the text, and the one behind its last, where it is asked whether
+    the feature fires on that word; None where it may fire anywhere."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,7 @@ class Tool(Protocol, Generic[_Arguments]):
 TOOLS = Registry(
     "tool",
     {
+        "run_marked": "glossator.agent.tools.run_marked:RunMarked",
         "run_texts": "glossator.agent.tools.run_texts:RunTexts",
         "ablate": "glossator.agent.tools.ablate:Ablate",
         "attention_pattern": "glossator.agent.tools.attention_pattern:AttentionPattern",
