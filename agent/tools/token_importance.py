@@ -14,8 +14,9 @@ from glossator.errors import ConfigError, Unsupported
 from glossator.evidence import Finding, Question
 from glossator.live import Activations
 
-FILLERS = ("and", "it", "so")
-"""Words that stand in for a token; the median of what they do counts."""
+WORDS, MARKS = ("and", "it", "so"), (";", "-", "/")
+"""What stands in for a token: words for words and their pieces, marks for marks, so that a word
+before it stays what it is. The median of what the three do counts."""
 MOST_TOKENS = 64
 
 
@@ -32,7 +33,7 @@ class TokenImportance:
 
     def cost(self, arguments: OneText) -> Cost:
         """A pass for each token and filler."""
-        return Cost(len(FILLERS) * min(MOST_TOKENS, 1 + len(arguments.text) // 4))
+        return Cost(len(WORDS) * min(MOST_TOKENS, 1 + len(arguments.text) // 4))
 
     def questions(self, arguments: OneText) -> tuple[Question, ...]:
         """It only looks."""
@@ -55,11 +56,11 @@ class TokenImportance:
         at = whole.values.index(whole.peak)
         masked = [
             replaced(whole.tokens, i, filler)
-            for i in range(len(whole.tokens))
-            for filler in FILLERS
+            for i, token in enumerate(whole.tokens)
+            for filler in (WORDS if any(map(str.isalnum, token)) else MARKS)
         ]
         read = await lab.live.activations(masked)
-        n = len(FILLERS)
+        n = len(WORDS)
         losses = []
         for i in range(len(whole.tokens)):
             left = [at_same_place(whole.tokens, at, i, one) for one in read[n * i : n * (i + 1)]]
