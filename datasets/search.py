@@ -31,6 +31,8 @@ LONGEST_PATTERN = 1_000
 SECONDS = 2.0
 """That a regular expression may take on all windows together."""
 
+_RECURSION = regex.compile(r"(?<!\\)(?:\\\\)*\(\?(?:R|[+-]?\d|&|P>)")
+"""Calls of a group by itself, which can fill half a gigabyte before they end."""
 _CHARACTERS_A_TOKEN = 4
 """About, in English; only so much text is held before it is cut."""
 _EMBEDDED_AT_ONCE = 256
@@ -136,12 +138,12 @@ class CorpusSearch:
             left = last - time.monotonic()
             try:
                 hit = left > 0 and compiled.search(window.text, timeout=left)
-            except TimeoutError:
+            except (TimeoutError, MemoryError):
                 left = 0
             if left <= 0:
                 raise ConfigError(
-                    f"the pattern {pattern!r:.80} takes longer than {self.seconds:g} s; write one "
-                    "without repeats inside repeats, or search for a string"
+                    f"the pattern {pattern!r:.80} takes more than {self.seconds:g} s or too much "
+                    "memory; write one without repeats inside repeats, or search for a string"
                 )
             if hit:
                 hits.append(window)
@@ -239,6 +241,8 @@ def _compiled(pattern: str) -> regex.Pattern[str]:
         raise ConfigError(
             f"a pattern has at most {LONGEST_PATTERN:,} characters, not {len(pattern):,}"
         )
+    if _RECURSION.search(pattern):
+        raise ConfigError(f"the pattern {pattern!r:.80} calls itself or a group: write it out")
     try:
         return regex.compile(pattern)
     except (regex.error, ValueError, OverflowError, RecursionError) as error:
