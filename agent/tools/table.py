@@ -64,5 +64,11 @@ TOOLS = Registry(
     "tool",
     {
         "run_texts": "glossator.agent.tools.run_texts:RunTexts",
+        "exemplars": "glossator.agent.tools.exemplars:Exemplars",
+        "find_firing": "glossator.agent.tools.find_firing:FindFiring",
+        "minimal_pairs": "glossator.agent.tools.minimal_pairs:MinimalPairs",
+        "nearest_features": "glossator.agent.tools.nearest_features:NearestFeatures",
+        "score_on_dev": "glossator.agent.tools.score_on_dev:ScoreOnDev",
+        "search_corpus": "glossator.agent.tools.search_corpus:SearchCorpus",
     },
 )
