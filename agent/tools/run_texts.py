@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from glossator.agent.lab import Lab
+from glossator.agent.tools.lists import MOST, together
 from glossator.agent.tools.shown import marked
 from glossator.agent.tools.table import Arguments, Cost
 from glossator.evidence import About, Finding, Question
@@ -48,9 +49,10 @@ class RunTexts:
         """Peaks above the record's threshold count as firing."""
         read = await lab.live.activations(arguments.texts)
         threshold, peak = lab.seen.threshold, lab.seen.peak
-        lines = [marked(a.tokens, a.values, threshold, peak) for a in read]
+        room = min(400, max(24, (MOST - 40) // len(read) - 22))
+        lines = [marked(a.tokens, a.values, threshold, peak, room) for a in read]
         return Finding(
-            "\n".join(lines),
+            together(lines),
             tuple(a.peak > threshold for a in read),
             tuple(a.peak for a in read),
             payload={

@@ -75,5 +75,11 @@ TOOLS = Registry(
         "steer": "glossator.agent.tools.steer:Steer",
         "token_importance": "glossator.agent.tools.token_importance:TokenImportance",
         "upstream": "glossator.agent.tools.upstream:Upstream",
+        "exemplars": "glossator.agent.tools.exemplars:Exemplars",
+        "find_firing": "glossator.agent.tools.find_firing:FindFiring",
+        "minimal_pairs": "glossator.agent.tools.minimal_pairs:MinimalPairs",
+        "nearest_features": "glossator.agent.tools.nearest_features:NearestFeatures",
+        "score_on_dev": "glossator.agent.tools.score_on_dev:ScoreOnDev",
+        "search_corpus": "glossator.agent.tools.search_corpus:SearchCorpus",
     },
 )
