@@ -148,10 +148,9 @@ def test_word_pairs_are_counted() -> None:
     assert COUNTED.numbers_of(["A", "emu"]) == [3, 5]
 
 
-def silent(effect: Effect | None, **of_model: float) -> PlantedLive:
-    return PlantedLive(
-        FunctionLive(lambda tokens: [0.0] * len(tokens)), COUNTED, effect, **of_model
-    )
+def silent(effect: Effect | None, strength: float = 2.0, noise: float = 0.01) -> PlantedLive:
+    reading = FunctionLive(lambda tokens: [0.0] * len(tokens))
+    return PlantedLive(reading, COUNTED, effect, strength=strength, noise=noise)
 
 
 def test_an_effect_moves_probabilities_by_exactly_what_it_says() -> None:

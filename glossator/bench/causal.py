@@ -15,6 +15,7 @@ from glossator.datasets.truth_rules import Page, Rule
 from glossator.errors import ReplyError
 from glossator.llm import LLM
 from glossator.scorers.judge import AskingJudge, Verdict, Window
+from glossator.scorers.symbolic import by_paths, by_words
 from glossator.types import Explanation
 
 N_WORDS = 6
@@ -111,7 +112,7 @@ async def judged(
         words = await covered(said, feature.effect, explanation, llm)
     trigger = None
     if rule_of is not None:
-        trigger = same_trigger(feature, trigger_said(explanation), rule_of, documents)
+        trigger = same_trigger(feature, explanation, rule_of, documents)
     return Judged(feature, explainer, explanation, bool(said), words, trigger)
 
 
@@ -139,22 +140,30 @@ async def covered(said: str, effect: Effect, explanation: Explanation, llm: LLM)
 
 
 def same_trigger(
-    feature: Causal, said: str, rule_of: RuleOf, documents: Sequence[Sequence[str]]
+    feature: Causal, explanation: Explanation, rule_of: RuleOf, documents: Sequence[Sequence[str]]
 ) -> bool:
-    """Whether a trigger means, on this text, what sets the feature off."""
+    """Whether a trigger means, on this text, what sets the feature off; a pattern is run."""
+    said = trigger_said(explanation)
     if feature.trigger is None or not said:
         return feature.trigger is None and not said
-    rule = rule_of(said)
-    if rule is None:
+    rule = None if explanation.runs else rule_of(said)
+    if rule is None and not explanation.runs:
         return False
     both = mine = its = 0
     for tokens in documents:
         page = Page(tokens)
-        for a, b in zip(rule.values(page), feature.rule.values(page), strict=True):
+        told = _by_pattern(explanation, page.tokens) if rule is None else rule.values(page)
+        for a, b in zip(told, feature.rule.values(page), strict=True):
             both += a > 0 and b > 0
             mine += a > 0
             its += b > 0
     return 2 * both >= SAME * (mine + its) > 0
+
+
+def _by_pattern(explanation: Explanation, tokens: Sequence[str]) -> Sequence[float]:
+    if explanation.paths:
+        return by_paths(explanation.paths, tokens)
+    return by_words(explanation.words, tokens)
 
 
 def _says_yes(verdict: Verdict) -> bool:
