@@ -24,6 +24,7 @@ from glossator.cli.compare import compare_command
 from glossator.cli.direction import direction_app
 from glossator.cli.doctor import doctor_command
 from glossator.cli.export import export_command
+from glossator.cli.investigate import investigate_command
 from glossator.cli.list import list_command
 from glossator.cli.report import report_command
 from glossator.cli.run import collect_command, explain_command, run_command, score_command
@@ -52,6 +53,7 @@ app.command("run")(run_command)
 app.command("collect")(collect_command)
 app.command("explain")(explain_command)
 app.command("score")(score_command)
+app.command("investigate")(investigate_command)
 app.command("list")(list_command)
 app.command("show")(show_command)
 app.command("compare")(compare_command)

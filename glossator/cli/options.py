@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -167,17 +167,34 @@ ONLY_HERE = ("dry_run", "fresh")
 """Options that go to the command and not into the run's config or limits."""
 
 
-def with_run_options(command: Callable[..., int]) -> Callable[..., int]:
-    """`command`, which takes `context` and `**flags`, with `RUN_OPTIONS` as its parameters."""
+def with_run_options(
+    command: Callable[..., int], named: str = "", without: Collection[str] = ()
+) -> Callable[..., int]:
+    """`command`, which takes `context` and `**flags`, with `RUN_OPTIONS` as its parameters.
+
+    Args:
+        command: what is run.
+        named: what its arguments are, one or more, which it takes as `named`; empty for none.
+        without: options that it does not have.
+    """
     context = inspect.Parameter(
         "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
     )
-    parameters = [context, *(option.parameter for option in RUN_OPTIONS)]
+    options = [option.parameter for option in RUN_OPTIONS if option.name not in without]
+    parameters = [context, *([_arguments(named)] if named else []), *options]
     # Typer reads the signature and the annotations; spelling 28 parameters out in each of four
     # commands would keep the same list in five places.
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
+
+
+def _arguments(named: str) -> inspect.Parameter:
+    return inspect.Parameter(
+        "named",
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        annotation=Annotated[list[str], typer.Argument(metavar=f"{named}...")],
+    )
 
 
 def checked_file(options: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -80,6 +80,10 @@ class Session:
         if not self.quiet:
             print(visible(message, lines=True), file=sys.stderr, flush=True)
 
+    def warn(self, message: str) -> None:
+        """What ended a command before its time, on stderr, also where it is to be quiet."""
+        print(f"glossator: {visible(message, lines=True)}", file=sys.stderr, flush=True)
+
     def print_json(self, document: Mapping[str, Any]) -> None:
         """The one JSON document that `--json` promises."""
         # ASCII alone: control characters of texts reach a terminal only as escapes.

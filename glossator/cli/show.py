@@ -12,6 +12,7 @@ from glossator.cli.feature import find_feature
 from glossator.cli.results import Result, dollars, failure_json, number, read_results
 from glossator.cli.session import Session
 from glossator.cli.text import visible
+from glossator.cli.transcript import transcript_lines
 from glossator.health import health_of, words_of
 from glossator.types import (
     Example,
@@ -26,6 +27,7 @@ from glossator.types import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from glossator.notebook import Entry
     from glossator.runs import Failure, Run
 
 
@@ -44,7 +46,8 @@ def show_command(
 ) -> int:
     """Show one feature: excerpts, explanations, scores, predictions beside real activations.
 
-    --json prints one document: feature, run, record, results, predictions, failures, health.
+    --json prints one document: feature, run, record, results, predictions, failures, inquiries,
+    health.
     """
     session = Session.of(context)
     with session.open_store() as store:
@@ -64,6 +67,11 @@ def show_command(
             for result in results
             if (said := store.explanation_of(chosen.id, found, result.explainer)) is not None
         ]
+        inquiries = {
+            known.name: list(notebook.entries())
+            for known in store.notebooks.known(run=chosen.id, feature=found)
+            if (notebook := store.notebooks.find(known.name)) is not None
+        }
     if session.as_json:
         session.print_json(
             {
@@ -77,6 +85,7 @@ def show_command(
                 "scores": [to_json(score) for score in scores],
                 "explanations": [to_json(explanation) for explanation in explanations],
                 "failures": [failure_json(failure) for failure in failures],
+                "inquiries": {name: [to_json(e) for e in kept] for name, kept in inquiries.items()},
                 "health": [one.to_json() for one in health_of(scores, failures)],
             }
         )
@@ -94,6 +103,8 @@ def show_command(
         for score in scores:
             if score.explainer == result.explainer:
                 page.score(score, record, worst)
+    for entries in inquiries.values():
+        page.inquiry(entries)
     page.provenance(chosen, record, [h.line for h in health_of(scores, failures)], failures)
     return 0
 
@@ -166,6 +177,13 @@ class _Page:
             self.line(f"    Held-out text, the worst misses first (predicted: {chosen[0].scale})")
         for prediction in chosen:
             self._prediction(prediction, examples.get(prediction.example), record)
+
+    def inquiry(self, entries: Sequence[Entry]) -> None:
+        """What the agent supposed, foretold and found."""
+        self.line()
+        self._print("The inquiry, in order", "bold")
+        for line in transcript_lines(entries):
+            self._print(f"  {line}", soft_wrap=True)
 
     def provenance(
         self,
