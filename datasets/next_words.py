@@ -9,6 +9,7 @@ prior; MacKay and Peto 1995). Exact, fast, and of real text, so it can stand for
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -57,14 +58,19 @@ class NextWords:
         seen = np.array([counts[token] + 1.0 for token in vocabulary])
         return cls(vocabulary, seen / seen.sum(), pairs)
 
-    def numbers_of(self, words: Sequence[str]) -> list[int]:
-        """Where in the vocabulary `words` are, each with or without a space before it.
+    @functools.cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {token: i for i, token in enumerate(self.vocabulary)}
 
-        Raises:
-            KeyError: for a word that is not in it.
-        """
-        where = {token: i for i, token in enumerate(self.vocabulary)}
-        return [where[word] if word in where else where[f" {word}"] for word in words]
+    def number_of(self, word: str) -> int | None:
+        """Where in the vocabulary `word` is; behind a space, if it is there so. None if not."""
+        return self._numbers.get(f" {word}", self._numbers.get(word))
+
+    def places_of(self, words: Sequence[str]) -> list[int]:
+        """The same for `words`; one that is not there has the place of the last of the rarest."""
+        rarest = len(self.shares) - 1 - int(self.shares[::-1].argmin())
+        found = map(self.number_of, words)
+        return [rarest if number is None else number for number in found]
 
     def after(self, text: str) -> Logs:
         """Shape (n_vocabulary,): natural-log probabilities of what comes next after `text`."""

@@ -145,7 +145,8 @@ def test_word_pairs_are_counted() -> None:
     assert after.sum() == pytest.approx(1)
     assert after[1] == pytest.approx((1 + MEAN_PAIRS * 2 / 11) / (2 + MEAN_PAIRS))
     assert np.exp(COUNTED.after("never seen")) == pytest.approx(COUNTED.shares)
-    assert COUNTED.numbers_of(["A", "emu"]) == [3, 5]
+    assert [COUNTED.number_of(w) for w in ("A", "emu", "sun")] == [3, 5, None]
+    assert COUNTED.places_of(["ox", "sun"]) == [4, 5]
 
 
 def silent(effect: Effect | None, strength: float = 2.0, noise: float = 0.01) -> PlantedLive:
@@ -172,6 +173,29 @@ def test_words_fall_where_the_effect_says_so_and_nothing_moves_without_one() -> 
     assert {s.token for s in changed(fewer, "it", PEAK).lowered} == {" ox", " emu"}
     nothing = silent(None, noise=0.0)
     assert changed(nothing, "it", 4 * PEAK) == NextToken(0.0, (), ())
+
+
+def test_named_tokens_gain_what_the_effect_says_and_others_like_them_do_not() -> None:
+    live = silent(Effect("beasts", ("ox",)), strength=3.0, noise=0.0)
+    ox, cat, unknown = asyncio.run(live.shifts(["it", "a"], [" ox", "cat", " sun"], PEAK, 2))
+    after = changed(live, "it", PEAK).raised[0]
+    assert (ox.token, ox.before[0], ox.after[0]) == (" ox", after.before, after.after)
+    rest = math.log(1 - COUNTED.shares[4] + COUNTED.shares[4] * math.exp(3.0))
+    assert ox.changes[0] == pytest.approx(3.0 - rest, abs=0.01)
+    assert cat.changes[0] == pytest.approx(unknown.changes[0])
+    assert len(ox.like) == 2
+    assert all(change < 0 for change in (*ox.like, *cat.changes, *cat.like))
+    assert asyncio.run(live.shifts([], [" ox"], PEAK)) == ()
+
+
+def test_of_words_as_rare_as_those_of_an_effect_most_are_others(ground: CausalGround) -> None:
+    """Else nothing could be told from what such words do anyhow."""
+    feature = next(f for f in CAUSAL if f.group == OUTPUT_ONLY)
+    assert feature.effect is not None
+    live = live_planted(feature, ground.words)
+    named = [f" {word}" for word in feature.effect.words[:3]]
+    for shift in asyncio.run(live.shifts(NEUTRAL, named, 4 * PEAK, 50)):
+        assert np.mean(shift.changes) > np.quantile(shift.like, 0.95) + 1
 
 
 def test_before_is_with_the_feature_as_it_is_at_the_last_token() -> None:

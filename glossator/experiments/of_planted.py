@@ -27,7 +27,7 @@ from glossator.datasets.truth import PEAK, function_of
 from glossator.datasets.truth_effects import Causal, Effect
 from glossator.errors import Unsupported
 from glossator.experiments.of_function import FIRST, FunctionLive
-from glossator.live import Activations, Attention, NextToken, Promotion, Shift
+from glossator.live import Activations, Attention, NextToken, Promotion, Shift, TokenShift
 from glossator.types import FeatureId, FeatureRecord
 
 NO_ATTENTION = (
@@ -87,6 +87,32 @@ class PlantedLive:
             for text, read in zip(texts, values, strict=True)
         )
 
+    async def shifts(
+        self, texts: Sequence[str], tokens: Sequence[str], clamp: float, n_like: int = 50
+    ) -> tuple[TokenShift, ...]:
+        """See `Live`.
+
+        A word that is not in the vocabulary counts as one of its rarest tokens, which does nothing.
+        """
+        if not texts or not tokens:
+            return ()
+        values = [read.values[-1] for read in await self.activations(texts)]
+        before = np.array(
+            [self.log_probabilities(text, is_at) for text, is_at in zip(texts, values, strict=True)]
+        )  # (n_texts, n_vocabulary)
+        after = np.array([self.log_probabilities(text, clamp) for text in texts])
+        numbers = self.words.places_of(tokens)
+        usual, gain = before.mean(axis=0), (after - before).mean(axis=0)
+        # Of tokens that are equally probable chance chooses, always alike.
+        order = np.random.default_rng(_number(str(self.feature))).permutation(len(usual))
+        others = order[~np.isin(order, numbers)]
+        found = []
+        for token, i in zip(tokens, numbers, strict=True):
+            near = others[np.argsort(np.abs(usual[others] - usual[i]), kind="stable")][:n_like]
+            was, held = tuple(before[:, i].tolist()), tuple(after[:, i].tolist())
+            found.append(TokenShift(token, was, held, tuple(gain[near].tolist())))
+        return tuple(found)
+
     async def continuations(
         self,
         texts: Sequence[str],
@@ -119,7 +145,7 @@ class PlantedLive:
         """Shape (n_vocabulary,): nats at one peak."""
         found = np.zeros(len(self.words.vocabulary))
         if effect is not None:
-            numbers = self.words.numbers_of(effect.words)
+            numbers = self.words.places_of(effect.words)
             signed = -self.strength if effect.falls else self.strength
             found[numbers] = signed * np.linspace(1.0, LEAST, len(numbers))
         return found
