@@ -20,10 +20,13 @@ class Stratum(Arguments):
     stratum: Literal["top", "q5", "q4", "q3", "q2", "q1", "silent"]
     """`top` are the strongest; `q5` (strong) to `q1` (weak) are fifths of the others that fire."""
     n: Annotated[int, Field(ge=1, le=20)] = 8
+    """How many, at most."""
+    pools: Literal["train", "train and dev"] = "train"
+    """Which text. Hypotheses are compared on dev, so what was read off it has been seen before."""
 
 
 class Exemplars:
-    """Shows windows as they were collected. Not dev: hypotheses are compared on it later."""
+    """Shows windows as they were collected, with what the feature was in their documents."""
 
     name: ClassVar[str] = "exemplars"
     about: ClassVar[str] = (
@@ -42,19 +45,26 @@ class Exemplars:
 
     async def run(self, arguments: Stratum, lab: Lab) -> Finding:
         """Drawn at random from the stratum."""
-        train = lab.seen.train
-        own = [e for e in train.examples if e.stratum == arguments.stratum]
-        chance = chance_for(lab.seed, "exemplars", lab.seen.feature)
+        seen = lab.seen
+        splits = [seen.train] if arguments.pools == "train" else [seen.train, seen.dev]
+        own = [
+            (split, example)
+            for split in splits
+            for example in split.examples
+            if example.stratum == arguments.stratum
+        ]
+        chance = chance_for(lab.seed, "exemplars", seen.feature)
         drawn = sorted(chance.permutation(len(own))[: arguments.n].tolist())
         chosen = [own[i] for i in drawn]
-        of_all = sum(s.population for s in train.strata if s.name == arguments.stratum)
+        counted = [s for split in splits for s in split.strata if s.name == arguments.stratum]
+        of_all = max(len(own), sum(s.population for s in counted))
         head = (
-            f"{arguments.stratum}: {len(chosen)} of {max(of_all, len(own))} train windows, each in "
-            "its document"
+            f"{arguments.stratum}: {len(chosen)} of {of_all} windows of {arguments.pools}, "
+            "activations as in their documents"
         )
         room = max(60, (MOST - 160) // max(1, len(chosen)) - 20)
         lines = [
-            marked(e.tokens, e.activations, train.threshold, lab.seen.peak, room) for e in chosen
+            marked(e.tokens, e.activations, split.threshold, seen.peak, room) for split, e in chosen
         ]
         return Finding(
             together([head, *lines]),
@@ -65,8 +75,9 @@ class Exemplars:
                         "activations": [float(f"{v:.5g}") for v in e.activations],
                         "document": e.document,
                         "start": e.start,
+                        "pool": split.pool.value,
                     }
-                    for e in chosen
+                    for split, e in chosen
                 ]
             },
         )

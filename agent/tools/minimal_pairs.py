@@ -22,6 +22,7 @@ Kind = Literal[
 MOST_VARIANTS = 32
 _OF_A_WORD = ("drop", "replace", "cut_left")
 _WITH = ("replace", "prefix", "suffix")
+_FIRST_LETTER = re.compile(r"(?<![\w'’])\w")
 
 
 class Change(Arguments):
@@ -184,4 +185,4 @@ def shuffled(text: str) -> str:
 def _cased(kind: Kind, text: str) -> str:
     if kind == "lower":
         return text.lower()
-    return text.upper() if kind == "upper" else text.title()
+    return text.upper() if kind == "upper" else _FIRST_LETTER.sub(lambda m: m[0].upper(), text)

@@ -57,6 +57,6 @@ class RunTexts:
             tuple(a.peak for a in read),
             payload={
                 "tokens": [list(a.tokens) for a in read],
-                "activations": [list(a.values) for a in read],
+                "activations": [[float(f"{v:.5g}") for v in a.values] for a in read],
             },
         )

@@ -11,7 +11,7 @@ from glossator.agent.tools.lists import MOST, together
 from glossator.agent.tools.shares import base_rate, share_of, times
 from glossator.agent.tools.shown import marked, plain
 from glossator.agent.tools.table import Arguments, Cost
-from glossator.errors import Unsupported
+from glossator.errors import AssetError, Unsupported
 from glossator.evidence import Finding, Question
 
 
@@ -45,7 +45,10 @@ class SearchCorpus:
         return ()
 
     async def run(self, arguments: Search, lab: Lab) -> Finding:
-        """Effects: the share that fires, and how many times the share of all windows that is."""
+        """Effects: the share that fires, and how many times the share of all windows that is.
+
+        A window is read without what stood before it, so it may fire otherwise than in its record.
+        """
         search = lab.search
         if search is None:
             raise Unsupported(
@@ -56,7 +59,13 @@ class SearchCorpus:
             "pattern": search.matching,
             "meaning": search.meaning,
         }[arguments.kind]
-        found = await find(arguments.query, arguments.n)
+        try:
+            found = [one for one in await find(arguments.query, arguments.n) if one.text.strip()]
+        except AssetError as error:
+            raise Unsupported(
+                f"text cannot be found by {arguments.kind} here, for {error}; look for a string "
+                "or a pattern"
+            ) from error
         asked = f"{arguments.kind} {plain(arguments.query)[:80]!r}"
         read = await lab.live.activations([one.text for one in found]) if found else ()
         threshold, peak = lab.seen.threshold, lab.seen.peak

@@ -21,7 +21,9 @@ def times(name: str, share: Effect, base: float | None) -> Effect:
     """How many times `base` a share is; the interval is that of the share alone."""
     if share.value is None or share.low is None or share.high is None:
         return Effect(name, None, n=share.n, note=share.note)
-    if not base:
+    if base is None:
+        return Effect(name, None, n=share.n, note="the windows of train and dev were not counted")
+    if base == 0:
         return Effect(name, None, n=share.n, note="it fires in no window of train and dev")
     return Effect(name, share.value / base, share.low / base, share.high / base, share.n)
 

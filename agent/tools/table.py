@@ -15,7 +15,12 @@ from glossator.registry import Registry
 class Arguments(BaseModel):
     """What a tool is called with: checked, and nothing else is taken."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        use_attribute_docstrings=True,  # whoever calls a tool reads what its fields mean
+    )
 
 
 _Arguments = TypeVar("_Arguments", bound=Arguments, contravariant=True)
