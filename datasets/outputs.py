@@ -65,9 +65,9 @@ class Outputs:
                 site = getattr(coder, "site_out", None) or ""
             if decoder is not None and _part(site) in _RESIDUAL:
                 found = decoder[feature.index]
-            elif decoder is not None and (weight := self._projection(site)) is not None:
+            elif decoder is not None and (weight := projection(self.subject, site)) is not None:
                 found = weight.float() @ decoder[feature.index].to(weight.device).float()
-        elif (weight := self._projection(site)) is not None:
+        elif (weight := projection(self.subject, site)) is not None:
             found = weight[:, feature.index]
         elif _part(site) in _RESIDUAL:
             found = torch.zeros(self.subject.d_model)
@@ -96,15 +96,6 @@ class Outputs:
                 size = float(normed.norm() / self.readout.way(stream).norm().clamp(min=1e-30))
             return self.readout.added(size * direction)
 
-    def _projection(self, site: str) -> Tensor | None:
-        """Shape (d_model, width): what is behind such a site, if it is kept as a plain matrix."""
-        if _part(site) not in _PROJECTED:
-            return None
-        try:
-            return linear_weight(self.subject.resolve(site).module)
-        except ConfigError:
-            return None
-
     def effects(self, group: Group, row: int, token_ids: Sequence[int]) -> list[float]:
         """Direct effect of the feature on the logit of each token, as z over the vocabulary.
 
@@ -116,6 +107,19 @@ class Outputs:
         ids = torch.tensor([list(token_ids)], device=direction.device)
         found: list[float] = self.readout.effects(direction[None], ids)[0].tolist()
         return found
+
+
+def projection(subject: Subject, site: str) -> Tensor | None:
+    """Shape (d_model, width): what is behind neurons and `attn.z`, if it is kept as a plain matrix.
+
+    None for all other sites.
+    """
+    if _part(site) not in _PROJECTED:
+        return None
+    try:
+        return linear_weight(subject.resolve(site).module)
+    except ConfigError:
+        return None
 
 
 def _part(site: str) -> str:

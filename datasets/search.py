@@ -25,7 +25,7 @@ from glossator.types import Pool
 MOST_TOKENS = 300_000
 """Of the corpus that are held."""
 MOST_MEANT = 1_000
-"""Windows whose meaning is known: a processor core embeds about fifty a second."""
+"""Windows whose meaning is known: two processor cores embed about 25 a second."""
 LONGEST_PATTERN = 1_000
 """Characters of a regular expression; what takes long to compile is longer."""
 SECONDS = 2.0
