@@ -51,7 +51,11 @@ class Nearest(Protocol):
         ...
 
     async def by_firing(self, n: int) -> Sequence[tuple[FeatureId, float]]:
-        """Those that fire most at the same tokens of train and dev text, with the correlation."""
+        """Those that fire most at the same tokens of train and dev text, with the correlation.
+
+        Raises:
+            Unsupported: if the feature is dead there, or stands alone.
+        """
         ...
 
 

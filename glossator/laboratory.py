@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Self
 from glossator.datasets.corpora import Corpus
 from glossator.datasets.readings import Coder
 from glossator.datasets.search import TextSearch
-from glossator.experiments import Experiments
+from glossator.experiments import Experiments, SubjectNearest
 from glossator.inquiring import Bench
 from glossator.store import Store
 from glossator.subject import Subject
-from glossator.types import FeatureId
+from glossator.types import FeatureRecord
 
 if TYPE_CHECKING:
     from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -47,12 +47,16 @@ class Laboratory:
         await self._open.aclose()
         self._saver = None
 
-    async def bench(self, feature: FeatureId, explainer: str) -> Bench:
-        """What the inquiry of `explainer` into `feature` works with."""
+    async def bench(self, record: FeatureRecord, explainer: str) -> Bench:
+        """What the inquiry of `explainer` into the feature of `record` works with."""
+        feature = record.feature
         return Bench(
             cut=self.experiments.cut,
             inside=self.experiments.inside(self.experiments.on(feature, 0.0, self.coder)),
             search=self.search,
+            nearest=SubjectNearest.of(
+                self.experiments, feature, record.train, record.dev, self.coder
+            ),
             notebook=self.store.notebooks.of_inquiry(self.run, feature, explainer),
             checkpointer=await self._checkpoints(),
             thread=f"{self.run}/{explainer}/{feature}",

@@ -414,7 +414,7 @@ class _Job:
     async def _explain(self, feature: FeatureId, name: str) -> None:
         record = self.collecting.record(feature)
         live = self._live(feature, record.train.peak)
-        bench = await self.laboratory.bench(feature, name) if inquires(name) else None
+        bench = await self.laboratory.bench(record, name) if inquires(name) else None
         embedder = bundled(self.limits.offline)
         explanation = await explain_one(
             self.config, record, name, self.explainer_llm, live, embedder, bench

@@ -84,6 +84,7 @@ def test_every_option_that_decides_results_changes_the_digest() -> None:
         "explainers": ["unigram"],
         "scorers": ["detection"],
         "triage": True,
+        "most_seconds": 60.0,
         "base_url": "http://localhost:1/v1",
         "scorer_base_url": "http://localhost:1/v1",
     }

@@ -22,8 +22,8 @@ LISTED = 3
 class HeadAndTexts(Arguments):
     """A head and texts to read."""
 
-    layer: Annotated[int, Field(ge=0, le=10_000)]
-    head: Annotated[int, Field(ge=0, le=10_000)]
+    layer: Annotated[int, Field(ge=0, le=1000)]
+    head: Annotated[int, Field(ge=0, le=1000)]
     texts: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=MOST_CHARACTERS)]],
         Field(min_length=1, max_length=8),

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from glossator.agent.lab import Lab
+from glossator.agent.tools.lists import MOST, quoted, together
 from glossator.agent.tools.shown import marked
 from glossator.agent.tools.table import Arguments, Cost
 from glossator.errors import ConfigError
@@ -57,21 +58,22 @@ class RunMarked:
         threshold = lab.seen.threshold
         values: list[float | None] = []
         lines: list[str] = []
+        room = min(300, max(24, (MOST - 40) // len(read) - 60))
         for question, acts in zip(asked, read, strict=True):
             inside = marks_of(acts.tokens, question)
             own = [v for v, mark in zip(acts.values, inside, strict=True) if mark]
             values.append(max(own) if own else None)
             word = question.text[slice(*question.span)] if question.span else ""
             fires = "?" if not own else "fires" if max(own) > threshold else "silent"
-            line = marked(acts.tokens, acts.values, threshold, lab.seen.peak)
-            lines.append(f"on {word!r:.40} {fires}; {line}"[:300])
+            line = marked(acts.tokens, acts.values, threshold, lab.seen.peak, room)
+            lines.append(f"on {quoted(word)} {fires}; {line}")
         return Finding(
-            "\n".join(lines)[:1500],
+            together(lines),
             tuple(None if v is None else v > threshold for v in values),
             tuple(values),
             payload={
                 "tokens": [list(a.tokens) for a in read],
-                "activations": [list(a.values) for a in read],
+                "activations": [[float(f"{v:.5g}") for v in a.values] for a in read],
             },
         )
 

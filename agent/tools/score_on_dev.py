@@ -49,14 +49,15 @@ class ScoreOnDev:
         """
         score = await lab.score_on_dev(Explanation(lab.seen.feature, arguments.text, "agent"))
         name = f"{score.scorer} on dev ({score.metric})" if score.metric else score.scorer
-        effect = Effect(name, score.value, score.low, score.high, score.n, score.note)
+        note = plain(score.note)[:300]
+        effect = Effect(name, score.value, score.low, score.high, score.n, note)
         lines = [f"{plain(arguments.text)[:200]!r}", effect.said]
         if score.null is not None:
             lines.append(f"wrong explanations reach {score.null:.3g} on the same text")
         if score.n_failed:
             lines.append(f"{score.n_failed} windows could not be judged")
-        if score.note and score.value is not None:
-            lines.append(plain(score.note)[:300])
+        if note and score.value is not None:
+            lines.append(note)
         return Finding(
             together(lines),
             effects=(effect,),
