@@ -35,7 +35,7 @@ from glossator.scorers.nulls import choose_wrong
 from glossator.store import open_store
 from glossator.subject import Subject, load_subject
 from glossator.types import Explanation, FeatureRecord, Score
-from glossator.units import explain_one
+from glossator.units import Watched, explain_one
 
 __all__ = [
     "CallableFeatures",
@@ -138,6 +138,7 @@ async def score(
         ValueError: if explanation and record are of different features.
         NotRegistered: if there is no such scorer, simulator or language model.
         Unsupported: if the language model cannot do what the simulator needs.
+        ProviderError: if the provider lost a reply: a score must not depend on which.
     """
     if explanation.feature != record.feature:
         raise ValueError(
@@ -147,6 +148,7 @@ async def score(
     asks_nobody = simulator in ASKS_NOBODY or (simulator == AUTO and explanation.runs)
     asks_nobody = asks_nobody and not any(map(wants_llm, names))
     model = None if llm is None or asks_nobody else _metered(llm, offline)
+    watched = Watched.of(model)
     wrong = choose_wrong(
         explanation,
         [replace(e, explainer=explanation.explainer) for e in others],
@@ -164,7 +166,7 @@ async def score(
                 explanation,
                 wrong,
                 simulator=simulator,
-                llm=model,
+                llm=watched,
                 settings=Settings(
                     n_scored, seed=seed, n_hard=n_hard, precision=precision, per_call=per_call
                 ),
@@ -174,7 +176,12 @@ async def score(
             )
             for name in names
         ]
-        return [await ungrouped(p.score(explanation, record.test, record.dev)) for p in parts]
+        found = []
+        for part in parts:
+            found.append(await ungrouped(part.score(explanation, record.test, record.dev)))
+            if watched is not None:
+                watched.check()
+        return found
     finally:
         await _close(model, llm)
 

@@ -32,12 +32,14 @@ async def against_hard(
     rate: Rate[Example],
     source: HardText | None,
     seed: int,
+    company: Sequence[Example] = (),
 ) -> Score:
     """`score` with the share of hard silent windows that are called firing, by kind.
 
     The hard ones are none of those that were scored, and called at the score's own threshold; its
     predictions, value and interval are as they were. The note says which kinds are missing, and
-    why.
+    why. Where several windows are asked about in one request, as many of `company` are asked about
+    among the hard ones: a request of hard ones alone would have them compared with one another.
 
     Raises:
         ProviderError, BudgetSpent, Unsupported: as the language model does.
@@ -48,7 +50,13 @@ async def against_hard(
         return score
     seen = {p.example for p in score.predictions}
     found = await source.of(split, seen, chance_for(seed, "hard", explanation.feature))
-    said, usage = await ratings(rate, explanation, [w for hard in found for w in hard.windows])
+    windows = [w for hard in found for w in hard.windows]
+    # Not the window that a hard one was made from: the two side by side would tell them apart.
+    others = [w for w in company if w.key not in {h.key for h in windows}]
+    chance = chance_for(seed, "company", explanation.feature)
+    beside = [others[i] for i in chance.permutation(len(others))[: len(windows)]]
+    said, usage = await ratings(rate, explanation, [*windows, *beside])
+    said = said[: len(windows)]
     silent = [p for p in score.predictions if p.stratum == SILENT]
     measures = {ON_RANDOM: called(silent, threshold)}
     left = iter(said)

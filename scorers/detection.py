@@ -60,17 +60,21 @@ class DetectionScorer:
         frame = Frame(explanation, "detection", self.judge.name, self.judge.model, METRIC)
         if why := frame.reason_against(split):
             return frame.nothing(why)
+        windows = draw(split, self.n_scored, explanation.feature, self.seed)
         score = await rated(
             frame,
             self.wrong,
-            draw(split, self.n_scored, explanation.feature, self.seed),
+            windows,
             self._rate,
             self._read,
             self.seed,
             dev_units=draw_dev(dev, self.n_calibration, explanation.feature, self.seed),
             precision=self.precision,
         )
-        return await against_hard(score, explanation, split, self._rate, self.hard, self.seed)
+        company = windows if self.judge.per_call > 1 else ()
+        return await against_hard(
+            score, explanation, split, self._rate, self.hard, self.seed, company
+        )
 
     async def _rate(self, explanation: Explanation, examples: Sequence[Example]) -> list[Rated]:
         return await judged(self.judge, explanation, examples)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from glossator.errors import ReplyError
 from glossator.llm import LLM, Message, Reply, Request, ask, tells_probabilities
@@ -85,6 +85,11 @@ class Judge(Protocol):
         """Above this the window is called firing, where nothing was fitted."""
         ...
 
+    @property
+    def per_call(self) -> int:
+        """Windows that it sees at once, at most: of several, it may compare one with another."""
+        ...
+
     async def judge(
         self, explanation: Explanation, windows: Sequence[Window]
     ) -> list[Verdict | ReplyError]:
@@ -95,6 +100,8 @@ class Judge(Protocol):
 @dataclass(frozen=True)
 class AskingJudge:
     """Asks a language model: P(yes) from log probabilities, else the share of repeated votes."""
+
+    per_call: ClassVar[int] = 1
 
     llm: LLM
     votes: int = 5
@@ -155,6 +162,8 @@ class AskingJudge:
 @dataclass(frozen=True)
 class SimulatedJudge:
     """The strongest activation that a simulator predicts in the window; no question of its own."""
+
+    per_call: ClassVar[int] = 1
 
     simulator: Simulator
     label: str

@@ -27,10 +27,12 @@ from glossator.neighbours import Neighbours
 from glossator.runs import RunStatus
 from glossator.scorers.against_hard import FAILED_HARD, ON_RANDOM, alarms_on
 from glossator.scorers.build import Settings, build_scorer
+from glossator.scorers.judge import Window, line_for
 from glossator.scorers.nulls import Wrong
 from glossator.store import Store, open_store
 from glossator.types import Explanation, FeatureRecord, Score, Split
 from tests.loopback import Loopback
+from tests.panels import asked_windows, by_line
 from tests.pipeline_child import config_for, do, rows
 
 WATER = "shore wave water sail deck tide".split()  # noqa: SIM905
@@ -176,20 +178,24 @@ def test_a_subject_that_cannot_be_asked_is_no_error(records: dict[str, FeatureRe
 # -- beside detection ------------------------------------------------------------------------------
 
 
-def detected(records: dict[str, FeatureRecord], says_yes: Callable[[str], bool]) -> Score:
+def judge_of(says_yes: Callable[[str], bool], can: Can = Can.ANSWERS) -> ScriptedLLM:
     def rule(request: Request) -> Reply:
         text = request.messages[-1].content.split('"')[1]
         p = 0.9 if says_yes(text) else 0.1
         return Reply(answers=(math.log(p), math.log(1 - p)))
 
+    return ScriptedLLM(by_line(rule), can=frozenset({can}))
+
+
+def detected(records: dict[str, FeatureRecord], llm: ScriptedLLM, n_hard: int = 10) -> Score:
     record = records["river"]
     explanation = Explanation(record.feature, 'the word "river"', "max-act")
     part = build_scorer(
         "detection",
         explanation,
         Wrong("shuffled", ()),
-        llm=ScriptedLLM(rule, can=frozenset({Can.ANSWERS})),
-        settings=Settings(20, n_hard=10),
+        llm=llm,
+        settings=Settings(20, n_hard=n_hard),
         embedder=Themes(),
         live=live_on("river", records),
         neighbours=(records["ship"],),
@@ -199,19 +205,36 @@ def detected(records: dict[str, FeatureRecord], says_yes: Callable[[str], bool])
 
 def test_each_kind_finds_another_reader_out(records: dict[str, FeatureRecord]) -> None:
     def alarms(says_yes: Callable[[str], bool]) -> list[float | None]:
-        found = detected(records, says_yes)
+        found = detected(records, judge_of(says_yes))
         assert found.measures[FAILED_HARD].value == 0
         return [found.measures[alarms_on(kind)].value for kind in KINDS]
 
     assert alarms(lambda text: "river" in text) == [0, 0, 0]
     by_company = alarms(lambda text: "shore" in text or "wave" in text)
     assert all(value is not None and value > 0.8 for value in by_company)
-    broad = detected(records, lambda text: "river" in text or "ship" in text)
+    broad = detected(records, judge_of(lambda text: "river" in text or "ship" in text))
     assert broad.measures[alarms_on(NEIGHBOUR)].value == 1
     random_ones = broad.measures[ON_RANDOM].value
     assert random_ones is not None
     assert random_ones < 0.5
     assert "hard" not in broad.note
+
+
+def test_no_request_holds_hard_windows_alone(records: dict[str, FeatureRecord]) -> None:
+    alone, beside = (judge_of(lambda text: "river" in text, Can.TOP_LOGPROBS) for _ in range(2))
+    plain, found = detected(records, alone, 0), detected(records, beside)
+    assert [found.measures[alarms_on(kind)].value for kind in KINDS] == [0, 0, 0]
+    assert (found.value, found.n, found.predictions) == (plain.value, plain.n, plain.predictions)
+    scored = {line_for(Window(p.tokens)) for p in plain.predictions}
+    asked = [asked_windows(r.messages[-1].content)[1] for r in beside.requests]
+    assert asked[: len(alone.requests)] == [
+        asked_windows(r.messages[-1].content)[1] for r in alone.requests
+    ]
+    of_hard = asked[len(alone.requests) :]
+    assert len(of_hard) > 1
+    for texts in of_hard:
+        assert 0 < len(scored & set(texts)) < len(texts)
+    assert any("river" in text for texts in of_hard for text in texts)
 
 
 # -- in a run --------------------------------------------------------------------------------------

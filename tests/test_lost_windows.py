@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import glossator as gl
 from glossator import models
 from glossator.config import RunConfig
 from glossator.errors import CutOff, OutOfRange, PromptTooLong, ProviderError, Refused, ReplyError
@@ -19,8 +20,9 @@ from glossator.llm import Request, ScriptedLLM
 from glossator.providers.metered import Metered, Retries
 from glossator.runs import RunStatus
 from glossator.store import Store, open_store
-from glossator.types import FeatureId, Prediction, Score
+from glossator.types import Explanation, FeatureId, Prediction, Score
 from glossator.units import Watched, _unusable
+from tests.knowing import RIVER, planted
 from tests.loopback import Answer, Asked, Fault, Loopback, sends, status
 from tests.pipeline_child import config_for, do, rows, rule
 from tests.pipeline_child import kind_of as about
@@ -203,6 +205,29 @@ def test_what_the_provider_lost_is_noted_and_what_the_model_said_wrongly_is_not(
         assert len(watched.lost) == n
     with pytest.raises(ProviderError, match="2 replies were lost on the way: an empty body"):
         watched.check()
+
+
+@pytest.mark.parametrize("loses", [False, True])
+def test_from_python_a_lost_reply_gives_the_score_up_too(loses: bool) -> None:
+    first: list[Request] = []
+
+    def answer(request: Request) -> str:
+        first[:] = first or [request]
+        if loses and request == first[0]:
+            raise ReplyError("a page in its place", broken=True)
+        return "yes" if "river" in request.messages[-1].content.split('"')[1] else "no"
+
+    record = planted()[RIVER]
+    explanation = Explanation.written_by_hand(record.feature, RIVER)
+    scoring = gl.score(
+        explanation, record, "detection", ScriptedLLM(answer), n_scored=8, per_call=1
+    )
+    if loses:
+        with pytest.raises(ProviderError, match="lost on the way: a page in its place"):
+            gl.run_sync(scoring)
+    else:
+        (found,) = gl.run_sync(scoring)
+        assert found.n_failed == 0
 
 
 @pytest.mark.parametrize(
