@@ -148,6 +148,11 @@ def parse(reply: str, *, cut_off: bool = False) -> str:
 
 def without_repeats(text: str, cut_off: bool) -> str:
     """`text` with each item of its comma-separated list once, in order; unchanged if all differ."""
+    if cut_off and text.count('"') % 2:
+        # Within a quoted item: the quote left open would take all commas before it for quoted.
+        before = text[: text.rindex('"')]
+        if '"' in before:
+            text, cut_off = re.sub(r",?\s*(?:\b(?:and|or)\s+)?$", "", before), False
     # A comma in quotes parts nothing, and neither does one inside a number, such as 5,000.
     items = re.split(r'(?!(?<=\d),\d),\s*(?=(?:[^"]*"[^"]*")*[^"]*$)', text)
     if cut_off and len(items) > 1:

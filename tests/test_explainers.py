@@ -214,6 +214,23 @@ def test_a_phrase_is_read(reply: str, wanted: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("reply", "wanted"),
+    [
+        (
+            'the words "a", "b", "c", "d", "e", "f", "g", "',
+            'the words "a", "b", "c", "d", "e", "f"',
+        ),
+        ('words such as "a", "a", "b", "expec', 'words such as "a", "b"'),
+        ('the word "a, b" or "expec', 'the word "a, b"'),
+        ('the word "expec', 'the word "expec'),
+        ("red, green and blue, bro", "red, green and blue"),
+    ],
+)
+def test_a_list_that_was_cut_off_ends_with_its_last_whole_item(reply: str, wanted: str) -> None:
+    assert parse(reply, cut_off=True) == wanted
+
+
+@pytest.mark.parametrize(
     "reply", ["", " \n ", "The neuron reacts to", "The neuron reacts to .", "?"]
 )
 def test_no_phrase_is_an_error_that_keeps_what_it_cost(reply: str) -> None:
