@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _NOT_OF_WINDOWS = frozenset(
     {"explainers", "scorers", "simulator", "llm", "scorer_llm", "base_url", "scorer_base_url"}
-    | {"n_shown", "n_shuffled", "features", "draft", "triage"}
+    | {"n_shown", "n_shuffled", "features", "draft", "triage", "per_call", "n_hard"}
 )
 """Options that do not decide which windows are scored."""
 
@@ -261,10 +261,17 @@ def differing(a: Run, b: Run) -> list[str]:
     """The options on which the windows depend and in which the runs differ, with both values."""
     names = [n for n in {**a.config, **b.config} if n not in _NOT_OF_WINDOWS]
     return [
-        f"{name} ({a.config.get(name)} and {b.config.get(name)})"
+        f"{name} ({_told(a.config.get(name))} and {_told(b.config.get(name))})"
         for name in names
         if a.config.get(name) != b.config.get(name)
     ]
+
+
+def _told(option: JSON) -> str:
+    """The value of an option as people type it."""
+    if isinstance(option, list):
+        return ", ".join(map(str, option))
+    return "none" if option in (None, "") else str(option)
 
 
 def _compared(

@@ -15,7 +15,7 @@ from scipy import stats
 
 import glossator as gl
 from glossator.cli.app import call
-from glossator.comparing import compare_runs
+from glossator.comparing import compare_runs, differing
 from glossator.config import RunConfig
 from glossator.errors import ConfigError, StoreError
 from glossator.scorers.build import Settings, build_scorer
@@ -196,6 +196,18 @@ def test_runs_of_other_text_are_refused(store: Store, records: list[FeatureRecor
     with pytest.raises(ConfigError) as caught:
         compare_runs(store, first, second)
     assert "tokens (1000 and 2000)" in str(caught.value)
+
+
+def test_what_differs_is_told_as_it_is_typed_and_is_what_decides_on_windows(store: Store) -> None:
+    plain = RunConfig(sites=("layers.1.mlp.neurons",))
+    other = RunConfig(
+        sites=("auto",), control="random-weights", per_call=3, n_hard=4, scorers=("detection",)
+    )
+    a, b = (store.begin_run(c, versions={}, collection=c.control) for c in (plain, other))
+    assert sorted(differing(a, b)) == [
+        "control (none and random-weights)",
+        "sites (layers.1.mlp.neurons and auto)",
+    ]
 
 
 def test_runs_that_stop_when_precise_are_compared_where_both_looked(
