@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from glossator.agent.lab import Lab
+from glossator.agent.tools.shown import plain
 from glossator.agent.tools.table import TOOLS, Arguments, Tool
 from glossator.errors import ConfigError, NotRegistered, ReplyError, Unsupported
 from glossator.evidence import Evidence, Experiment, Finding
@@ -19,6 +20,8 @@ from glossator.types import JSON
 
 SECONDS = 300.0
 """What a tool may take."""
+MOST_SAID = 600
+"""Characters of a failure, which may quote what a language model wrote."""
 MOST_BYTES = 200_000
 """Of a finding's payload as JSON; a longer one is left out, and the finding says so."""
 
@@ -74,7 +77,7 @@ async def carry_out(experiment: Experiment, lab: Lab, seconds: float = SECONDS) 
     except TimeoutError:
         failure = f"it took more than {seconds:g} s; ask for fewer or shorter texts"
     except (Unsupported, ConfigError, NotRegistered, ReplyError) as error:
-        failure = str(error) or type(error).__name__
+        failure = plain(str(error))[:MOST_SAID] or type(error).__name__
     if finding is not None:
         finding = _bounded(finding)
     return Evidence(experiment, finding, failure, seconds=time.monotonic() - begun)

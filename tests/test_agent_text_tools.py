@@ -172,6 +172,12 @@ def test_a_shuffled_text_has_the_same_words_and_the_same_order_each_time(text: s
     assert shuffled(text) == shuffled(text)
 
 
+def test_a_change_that_swells_a_text_is_refused() -> None:
+    swell: JSON = {"kind": "replace", "word": "river", "by": "y" * 200}
+    with pytest.raises(ConfigError, match="a text of 20100 characters; at most 4000"):
+        run("minimal_pairs", lab_of(rivers), texts=["river " * 100], changes=[swell])
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -9,6 +9,8 @@ from glossator.types import JSON
 
 MOST = 1500
 """Characters of a finding's text."""
+NOTES = 100
+"""Characters of those that are left for saying what is left out."""
 
 
 def quoted(token: str) -> str:
@@ -29,7 +31,7 @@ def ranked(pairs: Iterable[tuple[str, float]], form: str = "+.2f", most: int = 1
 def together(lines: Sequence[str]) -> str:
     """As many of `lines` as there is room for."""
     kept: list[str] = []
-    left = MOST - 40
+    left = MOST - NOTES
     for line in lines:
         left -= len(line) + 1
         if left < 0:

@@ -20,6 +20,8 @@ Kind = Literal[
     "drop", "replace", "lower", "upper", "capitalise", "shuffle", "cut_left", "prefix", "suffix"
 ]
 MOST_VARIANTS = 32
+MOST_CHARACTERS = 4000
+"""Of a text that was changed."""
 _OF_A_WORD = ("drop", "replace", "cut_left")
 _WITH = ("replace", "prefix", "suffix")
 _FIRST_LETTER = re.compile(r"(?<![\w'’])\w")
@@ -95,6 +97,11 @@ class Pairs(Arguments):
                 raise ValueError(f"{change.said} changes none of the texts")
         if len(self.variants) > MOST_VARIANTS:
             raise ValueError(f"that makes {len(self.variants)} texts; at most {MOST_VARIANTS}")
+        longest = max(len(text) for _, _, text in self.variants)
+        if longest > MOST_CHARACTERS:
+            raise ValueError(
+                f"that makes a text of {longest} characters; at most {MOST_CHARACTERS}"
+            )
         return self
 
     @property
