@@ -20,8 +20,9 @@ from glossator.agent.tools.minimal_pairs import Change, shuffled
 from glossator.agent.tools.shares import base_rate
 from glossator.agent.tools.shown import marked, plain
 from glossator.blank import BlankEmbedder
+from glossator.datasets.corpora import Corpus
 from glossator.datasets.planted import Function, collect_planted, word_pieces
-from glossator.datasets.search import Found, TextSearch
+from glossator.datasets.search import CorpusSearch, Found, TextSearch
 from glossator.errors import AssetError, ConfigError, Unsupported
 from glossator.evidence import About, Finding
 from glossator.experiments import live_function
@@ -476,3 +477,17 @@ def test_test_text_is_nowhere_in_what_tools_find() -> None:
         found = run("exemplars", lab, stratum=stratum, n=20, pools="train and dev")
         windows: Any = found.payload["windows"]
         assert not {w["document"] for w in windows} & closed
+
+
+def test_a_corpus_that_is_searched_gives_windows_of_train_and_dev() -> None:
+    (record,) = collect_planted({"it": rivers}, texts=TEXTS, window=16)
+    search = CorpusSearch(Corpus.of(TEXTS), word_pieces, BlankEmbedder(), window=16)
+    lab = replace(lab_of(rivers, search=search), seen=Seen.of(record))
+    found = run("search_corpus", lab, kind="pattern", query="old (river|hill)", n=12)
+    assert found.effects[0].value == 1
+    windows: Any = found.payload["found"]
+    assert len(windows) == 12
+    assert {w["pool"] for w in windows} <= {"train", "dev"}
+    assert not {w["document"] for w in windows} & {e.document for e in record.test.examples}
+    with pytest.raises(ConfigError):
+        run("search_corpus", lab, kind="pattern", query="(unclosed", n=2)
