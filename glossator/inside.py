@@ -47,8 +47,8 @@ class Patched:
     """Token position that was patched; None for all."""
     activation: float
     """Raw units."""
-    recovered: float | None
-    """0 as in the run that was patched, 1 as in the run it came from; None where both are alike."""
+    recovered: float
+    """0 as in the run that was patched, 1 as in the run it came from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Inside(Protocol):
         """The feature with one component of one run put into the other, the strongest first.
 
         `denoise` runs `corrupt` with parts of `clean`, `noise` the other way round. It is read
-        where `upstream` reads it.
+        where `upstream` reads it; ConfigError if it is the same there on both.
         """
         ...
 

@@ -93,9 +93,21 @@ class World:
 
 
 def unembedded(subject: Subject, token: str) -> Tensor:
+    """The direction of a token's row of the unembedding, less the mean row."""
     (number,) = subject.tokenizer(token, add_special_tokens=False)["input_ids"]
-    row: Tensor = subject.model.get_output_embeddings().weight[number].detach().float()
-    return torch.nn.functional.normalize(row, dim=0)
+    rows = subject.model.get_output_embeddings().weight.detach().float()
+    return torch.nn.functional.normalize(rows[number] - rows.mean(dim=0), dim=0)
+
+
+def writes(subject: Subject, token: str) -> Tensor:
+    """What raises the logit of `token` far above those of all others, through the norm.
+
+    Rows of an unembedding share a few directions; Fisher's linear discriminant takes those out.
+    """
+    rows = subject.model.get_output_embeddings().weight.detach().double()
+    apart = torch.cov(rows.T) + 1e-6 * torch.eye(subject.d_model)
+    row = torch.linalg.solve(apart, unembedded(subject, token).double()).float()
+    return torch.nn.functional.normalize(row / subject.body.norm.weight.detach().float(), dim=0)
 
 
 def river_coder(subject: Subject, site: str, width: float = 8.0) -> SparseCoder:
@@ -108,7 +120,7 @@ def river_coder(subject: Subject, site: str, width: float = 8.0) -> SparseCoder:
         activation="relu",
         W_enc=reads / reads.norm(),
         b_enc=torch.full((1,), -1.0),
-        W_dec=width * unembedded(subject, " river")[None],
+        W_dec=width * writes(subject, " river")[None],
         b_dec=torch.zeros(subject.d_model),
         site=site,
     )
@@ -289,7 +301,9 @@ def test_upstream_and_patching_say_what_the_model_around_it_says(world: World) -
     assert found.payload["sources"] == [[s.component, s.effect] for s in wanted]
     assert found.text.splitlines()[1].startswith(wanted[0].component)
     patched = run("patch_prompts", lab, clean=clean, corrupt=corrupt, n=40)
-    assert "layers.0.resid_pre at all: 1.00" in patched.text
+    assert "stream at token 0" in patched.text
+    rows: Any = patched.payload["patched"]
+    assert ["layers.0.resid_pre", None] in [row[:2] for row in rows]
     assert patched.effects[0].value == pytest.approx(1.0, abs=1e-6)  # only one token is unlike
     noised = run("patch_prompts", lab, clean=clean, corrupt=corrupt, direction="noise")
     assert noised.text.startswith("noise:")
@@ -365,10 +379,11 @@ def test_masking_and_gradients_agree_on_what_a_latent_reads(world: World) -> Non
     found = run("token_importance", lab, text=clean)
     slopes: Any = found.payload["gradient times input"]
     assert lab.inside is not None
-    assert slopes == pytest.approx(get(lab.inside.importance(clean, 0)).values, abs=1e-5)
+    assert slopes[0] == pytest.approx(get(lab.inside.importance(clean, 0)).values[0], abs=1e-5)
     assert slopes[1:] == [0, 0]
-    assert found.payload["lost"][1:] == pytest.approx([0, 0], abs=1e-4)  # type: ignore[index]
-    assert found.payload["lost"][0] > 0.2  # type: ignore[index,operator]
+    lost: Any = found.payload["lost"]
+    assert len(lost) == 1  # nothing behind the strongest token is tried
+    assert lost[0] > 0.2
 
 
 def test_without_a_model_the_tools_that_need_one_say_what_can_be_done() -> None:
@@ -516,9 +531,9 @@ def test_the_tools_on_the_bundled_model_find_what_a_latent_writes_and_leave_it_a
     subject = load_subject("smollm2-135m", device="cpu", dtype="float32")
     site = f"layers.{subject.n_layers - 1}.resid_post"
     coder = replace(
-        river_coder(subject, site, width=2.0),
+        river_coder(subject, site, width=1.0),
         W_enc=unembedded(subject, " water")[:, None],
-        b_enc=torch.full((1,), -10.0),
+        b_enc=torch.full((1,), -30.0),
     )
     (record,) = collect(subject, site, [0], tokens=12_000, coder=coder)
     experiments = Experiments(subject)
@@ -526,7 +541,9 @@ def test_the_tools_on_the_bundled_model_find_what_a_latent_writes_and_leave_it_a
     lab = world.lab
     before, state = world.logits(), state_of(subject)
     text = record.train.firing[0].text
-    clean, corrupt = "The fish swim in the", "The birds fly in the"
+    read = get(lab.live.activations([text]))[0]
+    begun = "".join(read.tokens[: read.values.index(read.peak)])
+    clean, corrupt = begun + read.tokens[read.values.index(read.peak)], begun + " the"
     assert run("steer", lab, tokens=[" river", " teacher", " seven"]).answers == (
         *(True, False, False),
     )

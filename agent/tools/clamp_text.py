@@ -7,9 +7,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from glossator.agent.lab import Lab
-from glossator.agent.tools.lists import together
+from glossator.agent.tools.lists import together, visible
 from glossator.agent.tools.required import peak_of
-from glossator.agent.tools.shown import plain
 from glossator.agent.tools.table import Arguments, Cost
 from glossator.evidence import Finding, Question
 from glossator.live import NEUTRAL
@@ -62,9 +61,9 @@ class ClampText:
         ]
         lines = [f"Held at {arguments.strength:g} x peak:"]
         for prompt, before, after in zip(prompts, *drawn, strict=True):
-            lines.append(f"{plain(prompt)[-80:]} ...")
-            lines.append(f"  as it is:{plain(before)[:120]}")
-            lines.append(f"  held:{plain(after)[:120]}")
+            lines.append(f"{visible(prompt)[-80:]} ...")
+            lines.append(f"  as it is:{visible(before)[:120]}")
+            lines.append(f"  held:{visible(after)[:120]}")
         return Finding(
             together(lines),
             payload={

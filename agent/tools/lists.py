@@ -13,7 +13,12 @@ MOST = 1500
 
 def quoted(token: str) -> str:
     """`' river'`: a token, its spaces to be seen, on one line."""
-    return f"'{plain(token)[:40]}'"
+    return f"'{visible(token)[:40]}'"
+
+
+def visible(text: str) -> str:
+    """`text` on one line, line breaks and tabs written out."""
+    return plain(text.replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r"))
 
 
 def ranked(pairs: Iterable[tuple[str, float]], form: str = "+.2f", most: int = 10) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from glossator.agent.lab import Lab
@@ -10,6 +11,7 @@ from glossator.agent.tools.required import inside_of
 from glossator.agent.tools.table import Arguments, Cost
 from glossator.agent.tools.upstream import TwoTexts
 from glossator.evidence import Effect, Finding, Question
+from glossator.inside import Patched
 
 
 class Patching(TwoTexts):
@@ -42,20 +44,22 @@ class PatchPrompts:
     async def run(self, arguments: Patching, lab: Lab) -> Finding:
         """The strongest first."""
         tried = (arguments.clean, arguments.corrupt, arguments.direction)
-        found = await inside_of(lab).patched(*tried, arguments.n)
+        found = await inside_of(lab).patched(*tried, 1000)
         tokens = list(lab.cut(arguments.clean))
-        lines = []
-        for one in found:
-            named = one.position is not None and one.position < len(tokens)
-            at = f"token {one.position} {quoted(tokens[one.position or 0])}" if named else "all"
-            share = "both texts alike" if one.recovered is None else f"{one.recovered:.2f}"
-            lines.append(f"{one.component} at {at}: {share} (feature {one.activation:.3g})")
+        parts = [one for one in found if not _is_stream(one)]
+        lines = [
+            f"{one.component} at {_place(one, tokens)}: {one.recovered:.2f}"
+            for one in parts[: arguments.n]
+        ]
+        streams = _streams([one for one in found if _is_stream(one)], tokens)
         single = [one for one in found if one.position is not None]
         best = Effect("share brought back by the best single place", None, note="none was tried")
-        if single and single[0].recovered is not None:
+        if single:
             best = Effect(best.name, single[0].recovered, n=1)
         return Finding(
-            together([f"{arguments.direction}: share of the difference brought along", *lines]),
+            together(
+                [f"{arguments.direction}: share of the difference brought along", *streams, *lines]
+            ),
             effects=(best,),
             payload={
                 "patched": [
@@ -63,3 +67,28 @@ class PatchPrompts:
                 ]
             },
         )
+
+
+def _is_stream(one: Patched) -> bool:
+    return one.component.split(".")[-1].startswith("resid")
+
+
+def _place(one: Patched, tokens: Sequence[str]) -> str:
+    if one.position is None:
+        return "all tokens"
+    named = quoted(tokens[one.position]) if one.position < len(tokens) else ""
+    return f"token {one.position} {named}".strip()
+
+
+def _streams(found: Sequence[Patched], tokens: Sequence[str]) -> list[str]:
+    """One line for each token: what the stream brings along there, layer by layer, a few layers."""
+    lines = []
+    for position in sorted({one.position for one in found if one.position is not None}):
+        here = sorted(
+            (one for one in found if one.position == position),
+            key=lambda one: (int(one.component.split(".")[1]), one.component.endswith("post")),
+        )
+        step = -(-len(here) // 8)
+        some = [f"{one.recovered:.2f} ({one.component})" for one in here[::-step][::-1]]
+        lines.append(f"stream at {_place(here[0], tokens)}: {', '.join(some)}")
+    return lines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
+from statistics import fmean
 from typing import ClassVar
 
 from glossator.agent.lab import Lab
@@ -16,7 +16,8 @@ from glossator.live import Activations
 
 WORDS, MARKS = ("and", "it", "so"), (";", "-", "/")
 """What stands in for a token: words for words and their pieces, marks for marks, so that a word
-before it stays what it is. The median of what the three do counts."""
+before it stays what it is. The mean of what the first two others do counts."""
+N_FILLERS = 2
 MOST_TOKENS = 64
 
 
@@ -33,7 +34,7 @@ class TokenImportance:
 
     def cost(self, arguments: OneText) -> Cost:
         """A pass for each token and filler."""
-        return Cost(len(WORDS) * min(MOST_TOKENS, 1 + len(arguments.text) // 4))
+        return Cost(N_FILLERS * min(MOST_TOKENS, 1 + len(arguments.text) // 4))
 
     def questions(self, arguments: OneText) -> tuple[Question, ...]:
         """It only looks."""
@@ -54,17 +55,19 @@ class TokenImportance:
         if whole.peak <= max(0.0, lab.seen.threshold):
             raise ConfigError("the feature does not fire on this text, so nothing makes it fire")
         at = whole.values.index(whole.peak)
+        if lab.inside is not None:  # a model that reads forwards: what is behind does not matter
+            whole = Activations(whole.tokens[: at + 1], whole.values[: at + 1])
         masked = [
             replaced(whole.tokens, i, filler)
             for i, token in enumerate(whole.tokens)
-            for filler in (WORDS if any(map(str.isalnum, token)) else MARKS)
+            for filler in fillers(token)
         ]
         read = await lab.live.activations(masked)
-        n = len(WORDS)
+        n = N_FILLERS
         losses = []
         for i in range(len(whole.tokens)):
             left = [at_same_place(whole.tokens, at, i, one) for one in read[n * i : n * (i + 1)]]
-            losses.append((whole.peak - median(left)) / whole.peak)
+            losses.append((whole.peak - fmean(left)) / whole.peak)
         slopes, missing = await self._slopes(arguments.text, at, lab)
         order = sorted(range(len(losses)), key=lambda i: -abs(losses[i]))
         lines = [
@@ -96,9 +99,15 @@ class TokenImportance:
         if lab.inside is None:
             return (), "the feature is a function of the text"
         try:
-            return (await lab.inside.importance(text, at)).values, ""
+            return (await lab.inside.importance(text, at)).values[: at + 1], ""
         except (Unsupported, ConfigError) as error:
             return (), str(error)
+
+
+def fillers(token: str) -> list[str]:
+    """What stands in for `token`, `N_FILLERS` of them."""
+    some = WORDS if any(map(str.isalnum, token)) else MARKS
+    return [filler for filler in some if filler != token.strip()][:N_FILLERS]
 
 
 def replaced(tokens: Sequence[str], i: int, filler: str) -> str:

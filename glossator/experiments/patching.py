@@ -13,15 +13,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from glossator.errors import ConfigError
 from glossator.experiments.attribution import differences, sites_below
 from glossator.experiments.probing import EMBEDDING, Probe, Text
 from glossator.hooks import Edit, recording
 from glossator.inside import Patched
 
 PARTS = ("attn.out", "mlp.out", "resid_post")
-MOST_TOKENS = 4096
+MOST_TOKENS = 2048
 """Tokens that are read for single positions, at most; which positions, attribution patching says.
-All positions at once are always patched."""
+All positions at once are always patched, but those of the stream, which brings all along."""
 _TOKENS_AT_ONCE = 1024
 
 
@@ -35,8 +36,19 @@ class _Patch:
 def patched_of(
     probe: Probe, clean: Text, corrupt: Text, direction: Literal["denoise", "noise"], n: int
 ) -> tuple[Patched, ...]:
-    """The feature at `Text.strongest` of `clean` under each patch, most recovered first."""
-    at = 1 + clean.strongest(probe.read(clean.ids)[0], corrupt)
+    """The feature at `Text.strongest` of `clean` under each patch, most recovered first.
+
+    Raises:
+        ConfigError: if it is the same there on both texts.
+    """
+    both = probe.read(torch.cat([clean.ids, corrupt.ids]))  # (2, 1 + ctx)
+    at = 1 + clean.strongest(both[0], corrupt)
+    one, other = both[:, at].tolist()
+    if abs(one - other) <= 1e-6 * max(abs(one), abs(other)):
+        raise ConfigError(
+            f"{probe.feature} is {one:.3g} at {clean.tokens[at - 1]!r} on both texts, so there is "
+            "no difference to bring along; take a pair of which only the first makes it fire"
+        )
     into, source = (corrupt, clean) if direction == "denoise" else (clean, corrupt)
     sites = [EMBEDDING, *sites_below(probe, PARTS)]
     first = 1 + clean.first_unlike(corrupt)
@@ -44,23 +56,23 @@ def patched_of(
     room = MOST_TOKENS // clean.ids.shape[1]
     if len(single) > room:
         single = _foremost(probe, clean, corrupt, sites, single)[:room]
-    patches = [*(_Patch(site, None) for site in sites), *single]
+    whole = [EMBEDDING] if first == at else [s for s in sites if not s.endswith("resid_post")]
+    patches = [*(_Patch(site, None) for site in whole), *single]
     given = _passing(probe, source, sites)
     # the two runs themselves are read in a batch with patched ones, so that all round alike
     rows = [(source.ids, None), (into.ids, None), *((into.ids, patch) for patch in patches)]
     end, start, *values = _read(probe, rows, given, at)
     span = end - start
-    alike = abs(span) <= 1e-6 * max(abs(end), abs(start))
     found = [
         Patched(
             patch.site,
             None if patch.position is None else patch.position - 1,
             value,
-            None if alike else (value - start) / span,
+            (value - start) / span,
         )
         for patch, value in zip(patches, values, strict=True)
     ]
-    return tuple(sorted(found, key=lambda one: -abs(one.activation - start))[:n])
+    return tuple(sorted(found, key=lambda found: -abs(found.recovered))[:n])
 
 
 def _foremost(
