@@ -264,12 +264,12 @@ def test_ablating_changes_what_comes_where_it_fires_and_nothing_where_it_is_sile
 
 
 def test_held_high_the_model_says_it_and_equal_seeds_draw_equally(world: World) -> None:
-    found = run("clamp_text", world.lab, strength=20.0, max_tokens=6, prompts=[TEXT])
+    found = run("clamp_text", world.lab, strength=20.0, max_tokens=6)
     before, after = found.payload["as it is"], found.payload["held"]
-    assert str(after).count(" river") >= 4
-    assert str(before).count(" river") < 4
-    assert run("clamp_text", world.lab, strength=20.0, max_tokens=6, prompts=[TEXT]) == found
-    plain = run("clamp_text", world.lab, strength=20.0, max_tokens=6, prompts=[TEXT], seed=5)
+    assert str(after).count(" river") >= 10  # of 24 tokens
+    assert str(before).count(" river") <= 2
+    assert run("clamp_text", world.lab, strength=20.0, max_tokens=6) == found
+    plain = run("clamp_text", world.lab, strength=20.0, max_tokens=6, seed=5)
     assert plain.payload["as it is"] != found.payload["as it is"]
 
 
@@ -380,7 +380,7 @@ def test_masking_and_gradients_agree_on_what_a_latent_reads(world: World) -> Non
     slopes: Any = found.payload["gradient times input"]
     assert lab.inside is not None
     assert slopes[0] == pytest.approx(get(lab.inside.importance(clean, 0)).values[0], abs=1e-5)
-    assert slopes[1:] == [0, 0]
+    assert len(slopes) == 1
     lost: Any = found.payload["lost"]
     assert len(lost) == 1  # nothing behind the strongest token is tried
     assert lost[0] > 0.2
