@@ -23,8 +23,6 @@ MOST_COUNTED = 5
 DULL_SHARE = 0.25
 """What the dull hypotheses are given at the start, together."""
 N_DRAWS = 400
-CONSTANT = 1e-6
-"""Values that differ by less do not vary."""
 
 
 @dataclass(frozen=True)
@@ -153,13 +151,8 @@ def effect_of(
     if not yes or not no:
         return Effect(name, None, n=len(pairs), note="it foretold the same everywhere")
     value = float(np.mean(yes) - np.mean(no))
-    if len(yes) < 2 or len(no) < 2:
+    if len(yes) < 2 or len(no) < 2 or (np.ptp(yes) == 0 and np.ptp(no) == 0):
         return Effect(name, value, n=len(pairs), note="too few for an interval")
-    if max(float(np.ptp(yes)), float(np.ptp(no))) < CONSTANT:
-        return Effect(name, value, n=len(pairs), note="constant on both sides, so no interval")
-    if min(float(np.ptp(yes)), float(np.ptp(no))) < CONSTANT:
-        # one side does not vary: what scipy subtracts there is rounding alone
-        yes, no = (np.round(side, 6).tolist() for side in (yes, no))
     ends = stats.ttest_ind(yes, no, equal_var=False).confidence_interval(0.95)
     return Effect(name, value, float(ends.low), float(ends.high), len(pairs))
 
