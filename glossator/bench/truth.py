@@ -7,6 +7,7 @@ of the function does an explainer find? And what do they ask for it?
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -96,18 +97,23 @@ async def bench_truth(
         done = 0
         say(Progress("bench", 0, total, 0))
 
-        async def worked(work: Awaitable[Found]) -> Found:
+        async def worked(work: Callable[[], Awaitable[Found]]) -> Found:
             nonlocal done
             async with gate:
-                some = await work
+                some = await work()
                 settle()
             done += 1
             say(Progress("bench", done, total, 0))
             return some
 
         documents = [] if causal is None else list(causal.ground.documents.values())[:N_COMPARED]
-        works = [_of_feature(config, able, bench, llm) for bench in benches]
-        works += [_of_causal(config, feature, bench, llm, documents) for feature, bench in acting]
+        works: list[Callable[[], Awaitable[Found]]] = [
+            functools.partial(_of_feature, config, able, bench, llm) for bench in benches
+        ]
+        works += [
+            functools.partial(_of_causal, config, feature, bench, llm, documents)
+            for feature, bench in acting
+        ]
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(ungrouped(worked(work))) for work in works]
         for task in tasks:
