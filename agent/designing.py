@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from glossator.agent.foretell import NO_EFFECT
+from glossator.agent.held_back import held_back
 from glossator.agent.lab import Lab
 from glossator.errors import Unsupported
 from glossator.evidence import Hypothesis
@@ -43,9 +44,9 @@ def replaced(lab: Lab, n: int, turn: int) -> Design | None:
 
     It tells the word from what stands around it. None where nothing fires.
     """
-    seen = lab.seen
+    seen, train = lab.seen, held_back(lab.seen.train)
     chance = chance_for(lab.seed, "replaced", seen.feature, turn)
-    firing = [seen.train.firing[i] for i in chance.permutation(len(seen.train.firing))]
+    firing = [train.firing[i] for i in chance.permutation(len(train.firing))]
     pairs: list[str] = []
     for example in firing:
         made = replaced_trigger(example, seen.threshold, chance)
@@ -59,10 +60,10 @@ def replaced(lab: Lab, n: int, turn: int) -> Design | None:
 
 def windows(lab: Lab, n: int, turn: int) -> Design | None:
     """Train windows that no prompt showed: firing ones of all strata, and silent ones like them."""
-    seen = lab.seen
+    seen, train = lab.seen, held_back(lab.seen.train)
     chance = chance_for(lab.seed, "windows", seen.feature, turn)
-    firing = _spread(seen.train.firing, n // 2, chance)
-    near = nearest_silent(firing, seen.train.silent, lab.embedder, 3 * n)
+    firing = _spread(train.firing, n // 2, chance)
+    near = nearest_silent(firing, train.silent, lab.embedder, 3 * n)
     silent = [near[i] for i in chance.permutation(len(near))[: n - len(firing)]]
     chosen = [e.text for e in (*firing, *silent) if e.text.strip()]
     if not firing or not silent:
@@ -76,10 +77,10 @@ def marks(lab: Lab, n: int, turn: int) -> Design | None:
     It tells hypotheses apart that agree on a text and not on which of its words counts. A window
     is read as a text of its own, so what fires in it may be other than what the record says.
     """
-    seen = lab.seen
+    seen, train = lab.seen, held_back(lab.seen.train)
     chance = chance_for(lab.seed, "marks", seen.feature, turn)
     made: list[str] = []
-    for example in _spread(seen.train.firing, 3 * n, chance):
+    for example in _spread(train.firing, 3 * n, chance):
         fires = [a > seen.threshold for a in example.activations]
         real = [any(map(str.isalnum, t)) for t in example.tokens]
         if any("<<" in t or ">>" in t for t in example.tokens):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from glossator.agent.held_back import fitted
 from glossator.agent.lab import Lab
 from glossator.agent.tools.shown import marked, plain
 from glossator.errors import ReplyError, Unsupported
@@ -77,7 +78,7 @@ async def dull_hypotheses(lab: Lab) -> list[Hypothesis]:
     for name in ("unigram", "n2g"):
         explainer = build_explainer(name, live=lab.live)
         try:
-            said = await explainer.explain(lab.seen.feature, lab.seen.train)
+            said = await explainer.explain(lab.seen.feature, fitted(lab.seen.train))
         except (ReplyError, Unsupported):
             continue
         if not said.abstained and said.runs:
