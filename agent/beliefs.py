@@ -92,12 +92,21 @@ def softened(probability: float | None) -> float:
 
 
 def log_likelihood(probabilities: Sequence[float | None], answers: Sequence[bool | None]) -> float:
-    """Of `answers` under what was foretold, natural log, tempered to `MOST_COUNTED` of them."""
-    known = [(softened(p), a) for p, a in zip(probabilities, answers, strict=True) if a is not None]
-    if not known:
-        return 0.0
-    each = sum(math.log(p if a else 1 - p) for p, a in known)
-    return each * min(1.0, MOST_COUNTED / len(known))
+    """Of `answers` under what was foretold, natural log, tempered to `MOST_COUNTED` of them.
+
+    Where nothing was foretold, what the answers before it make likely counts (Krichevsky and
+    Trofimov 1981): else who says always no would beat who says nothing wherever most are no.
+    """
+    yes = n = 0
+    total = 0.0
+    for probability, answer in zip(probabilities, answers, strict=True):
+        if answer is None:
+            continue
+        rate = (yes + 0.5) / (n + 1)
+        p = rate if probability is None else softened(probability)
+        total += math.log(p if answer else 1 - p)
+        yes, n = yes + answer, n + 1
+    return total * min(1.0, MOST_COUNTED / n) if n else 0.0
 
 
 def expected_gain(beliefs: Beliefs, foretold: Sequence[Foretold], seed: int) -> float:
