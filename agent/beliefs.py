@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
+from glossator.agent.tools.intervals import welch
 from glossator.evidence import Effect, Foretold, Hypothesis
 
 SURE = 0.9
@@ -162,8 +162,8 @@ def effect_of(
     value = float(np.mean(yes) - np.mean(no))
     if len(yes) < 2 or len(no) < 2 or (np.ptp(yes) == 0 and np.ptp(no) == 0):
         return Effect(name, value, n=len(pairs), note="too few for an interval")
-    ends = stats.ttest_ind(yes, no, equal_var=False).confidence_interval(0.95)
-    return Effect(name, value, float(ends.low), float(ends.high), len(pairs))
+    half = welch(yes, no)
+    return Effect(name, value, value - half, value + half, len(pairs))
 
 
 def _unsure(answers: Sequence[bool | None]) -> float:
