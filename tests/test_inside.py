@@ -60,8 +60,14 @@ def logits(subject: Subject) -> Tensor:
     return next_log_probabilities(subject, ids_of(subject, NEUTRAL))
 
 
-def hooks(subject: Subject) -> list[int]:
-    return [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in subject.model.modules()]
+def our_hooks(subject: Subject) -> int:
+    """Hooks of ours; transformers adds some of its own for good when it is asked for attention."""
+    return sum(
+        hook.__module__.startswith("glossator")
+        for module in subject.model.modules()
+        for kind in (module._forward_hooks, module._forward_pre_hooks)
+        for hook in kind.values()
+    )
 
 
 def strongest(values: Any) -> int:
@@ -433,7 +439,7 @@ def test_any_head_can_be_looked_at_and_no_other(experiments: Experiments) -> Non
 def test_nothing_is_left_on_the_model(experiments: Experiments, sort: str) -> None:
     subject = experiments.subject
     wanted = [p.requires_grad for p in subject.model.parameters()]
-    before, hooked = logits(subject), hooks(subject)
+    before = logits(subject)
     inside = experiments.inside(live_sort(experiments, sort))
     get(inside.importance(TEXT))
     get(inside.upstream(FIRES, SILENT))
@@ -444,13 +450,21 @@ def test_nothing_is_left_on_the_model(experiments: Experiments, sort: str) -> No
         get(inside.attributed(TEXT))
     assert all(p.grad is None for p in subject.model.parameters())
     assert [p.requires_grad for p in subject.model.parameters()] == wanted
-    assert hooks(subject) == hooked
+    assert our_hooks(subject) == 0
     assert torch.equal(logits(subject), before)
+
+
+def test_a_hook_of_ours_is_counted(subject: Subject) -> None:
+    from glossator.hooks import intervening
+
+    with intervening(subject, "layers.0.mlp.out", lambda acts: acts):
+        assert our_hooks(subject) == 3  # one at the site, two on the body that note the shape
+    assert our_hooks(subject) == 0
 
 
 def test_hooks_are_gone_after_a_pass_that_fails(experiments: Experiments) -> None:
     subject = experiments.subject
-    before, hooked = logits(subject), hooks(subject)
+    before = logits(subject)
 
     class Broken:
         name, d_in, d_sae = "broken", subject.d_model, 1
@@ -466,5 +480,5 @@ def test_hooks_are_gone_after_a_pass_that_fails(experiments: Experiments) -> Non
     ):
         with pytest.raises(ZeroDivisionError):
             get(ask)
-    assert hooks(subject) == hooked
+    assert our_hooks(subject) == 0
     assert torch.equal(logits(subject), before)

@@ -426,6 +426,7 @@ def test_a_planted_feature_has_activations_and_says_what_it_cannot_do() -> None:
     asked: Sequence[Coroutine[Any, Any, Any]] = (
         live.promoted(),
         live.next_tokens(TEXTS, 1.0),
+        live.shifts(TEXTS, [" river"], 1.0),
         live.continuations(TEXTS),
         live.attention(TEXTS),
     )
