@@ -33,6 +33,7 @@ SECONDS = 2.0
 
 _RECURSION = regex.compile(r"(?<!\\)(?:\\\\)*\(\?(?:R|[+-]?\d|&|P>)")
 """Calls of a group by itself, which can fill half a gigabyte before they end."""
+_SPACE = regex.compile(r"\s+")
 _CHARACTERS_A_TOKEN = 4
 """About, in English; only so much text is held before it is cut."""
 _EMBEDDED_AT_ONCE = 256
@@ -67,7 +68,7 @@ class TextSearch(Protocol):
         ...
 
     async def meaning(self, description: str, n: int) -> tuple[Found, ...]:
-        """The windows nearest in meaning, the nearest first.
+        """The windows nearest in meaning, the nearest first, spread over documents.
 
         Raises:
             AssetError: if the embedder could not be had.
@@ -81,7 +82,7 @@ class _Held:
 
     windows: tuple[Found, ...]
     folded: tuple[str, ...]
-    """Shape (n_windows,): their texts, case folded."""
+    """Shape (n_windows,): their texts as `_folded` writes them."""
 
 
 @dataclass(eq=False)
@@ -113,7 +114,7 @@ class CorpusSearch:
             raise ConfigError("ctx, window, most_tokens and most_meant are at least 1")
 
     async def containing(self, string: str, n: int) -> tuple[Found, ...]:
-        """See `TextSearch`."""
+        """See `TextSearch`. Runs of white space count as one space."""
         return await asyncio.to_thread(self._containing, string, n)
 
     async def matching(self, pattern: str, n: int) -> tuple[Found, ...]:
@@ -125,7 +126,7 @@ class CorpusSearch:
         return await asyncio.to_thread(self._meaning, description, n)
 
     def _containing(self, string: str, n: int) -> tuple[Found, ...]:
-        held, wanted = self._held(), string.casefold()
+        held, wanted = self._held(), _folded(string)
         pairs = zip(held.windows, held.folded, strict=True)
         return _spread((window for window, text in pairs if wanted in text), n)
 
@@ -155,7 +156,9 @@ class CorpusSearch:
             return ()
         (wanted,) = self.embedder.embed([description.encode(errors="replace").decode()])
         nearness = vectors @ wanted  # (n_windows,)
-        return tuple(windows[i] for i in np.argsort(-nearness, kind="stable")[:n])
+        order = np.argsort(-nearness, kind="stable").tolist()
+        chosen = set(_spread((windows[i] for i in order), n))
+        return tuple(windows[i] for i in order if windows[i] in chosen)
 
     def _held(self) -> _Held:
         with self._lock:
@@ -183,7 +186,7 @@ class CorpusSearch:
         tests = (document for document in self.corpus if document.pool is Pool.TEST)
         shared = standing_in([window.text for window in found], tests)
         kept = tuple(window for i, window in enumerate(found) if i not in shared)
-        return _Held(kept, tuple(window.text.casefold() for window in kept))
+        return _Held(kept, tuple(_folded(window.text) for window in kept))
 
     def _windows(self, documents: Iterable[Document]) -> Iterator[Found]:
         left = self.most_tokens
@@ -198,6 +201,31 @@ class CorpusSearch:
                     yield Found(text, document.id, first + start, document.pool)
                 if left <= 0:
                     return
+
+
+@dataclass(frozen=True)
+class Withheld:
+    """A search that finds nothing of some documents: of those on which hypotheses are compared."""
+
+    search: TextSearch
+    documents: frozenset[str]
+    """Their ids."""
+
+    async def containing(self, string: str, n: int) -> tuple[Found, ...]:
+        """See `TextSearch`."""
+        return self._rest(await self.search.containing(string, n + len(self.documents)), n)
+
+    async def matching(self, pattern: str, n: int) -> tuple[Found, ...]:
+        """See `TextSearch`."""
+        return self._rest(await self.search.matching(pattern, n + len(self.documents)), n)
+
+    async def meaning(self, description: str, n: int) -> tuple[Found, ...]:
+        """See `TextSearch`."""
+        return self._rest(await self.search.meaning(description, n + len(self.documents)), n)
+
+    def _rest(self, found: tuple[Found, ...], n: int) -> tuple[Found, ...]:
+        """Of those asked for, `n`: all documents come before the second window of any."""
+        return tuple(one for one in found if one.document not in self.documents)[: max(0, n)]
 
 
 def _drawn(corpus: Corpus, seed: int, characters: int) -> list[Document]:
@@ -220,6 +248,11 @@ def _drawn(corpus: Corpus, seed: int, characters: int) -> list[Document]:
         while held - len(heap[0][2].text) >= characters:
             held -= len(heapq.heappop(heap)[2].text)
     return [document for _, _, document in sorted(heap, key=lambda one: (-one[0], one[1]))]
+
+
+def _folded(text: str) -> str:
+    """`text` in one case, with one space for each run of white space."""
+    return _SPACE.sub(" ", text.casefold())
 
 
 def _says_enough(text: str) -> bool:

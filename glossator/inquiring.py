@@ -12,7 +12,7 @@ from glossator.agent.lab import Lab, Nearest, Seen
 from glossator.agent.settings import Settings
 from glossator.config import RunConfig
 from glossator.datasets.planted import word_pieces
-from glossator.datasets.search import TextSearch
+from glossator.datasets.search import TextSearch, Withheld
 from glossator.embedder import Embedder
 from glossator.errors import ConfigError, ReplyError
 from glossator.explainers.trial import Trial
@@ -81,6 +81,7 @@ class RunInquirer:
             )
         config, bench, feature = self.config, self.bench, self.record.feature
         seen = Seen.of(self.record)
+        compared = frozenset(example.document for example in seen.dev.examples)
         lab = Lab(
             seen,
             self.live,
@@ -88,7 +89,7 @@ class RunInquirer:
             bench.cut,
             self.trial,
             bench.inside,
-            bench.search,
+            Withheld(bench.search, compared) if bench.search is not None else None,
             bench.nearest,
             config.seed,
         )

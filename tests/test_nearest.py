@@ -118,6 +118,25 @@ def test_a_duplicated_neuron_is_nearest_and_so_is_the_other_tail_of_its_opposite
         assert found[2][1] < 0.99
 
 
+def test_neurons_of_other_layers_that_write_alike_are_near(experiments: Experiments) -> None:
+    subject = experiments.subject
+    above, below = (layer.mlp.down_proj.weight for layer in subject.model.model.layers[::-1])
+    before = below[:, 3].clone()
+    try:
+        with torch.no_grad():
+            below[:, 3] = -2 * above[:, 6]
+        found = get(nearest(experiments, "layers.1.mlp.neurons/6").by_decoder(4))
+        back = get(nearest(experiments, "layers.0.mlp.neurons/3").by_decoder(1))
+    finally:
+        with torch.no_grad():
+            below[:, 3] = before
+    other = FeatureId(subject.name, "layers.0.mlp.neurons", 3, negative=True)
+    assert found[0][0] == other
+    assert found[0][1] == pytest.approx(1, abs=1e-5)
+    assert {f.site for f, _ in found[1:]} <= {f"layers.{i}.mlp.neurons" for i in (0, 1)}
+    assert back[0][0] == FeatureId(subject.name, "layers.1.mlp.neurons", 6, negative=True)
+
+
 @pytest.mark.parametrize("coded", [False, True])
 def test_correlations_are_numpys_over_all_tokens(experiments: Experiments, coded: bool) -> None:
     subject = experiments.subject

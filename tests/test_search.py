@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from glossator.datasets.corpora import Corpus
 from glossator.datasets.planted import collect_planted, word_pieces
 from glossator.datasets.pools import Document, normalised, standing_in
-from glossator.datasets.search import LONGEST_PATTERN, CorpusSearch, Found
+from glossator.datasets.search import LONGEST_PATTERN, CorpusSearch, Found, Withheld
 from glossator.embedder import Vectors, bundled
 from glossator.errors import ConfigError
 from glossator.types import Pool
@@ -206,6 +206,36 @@ def test_finds_are_spread_over_documents() -> None:
     search = search_of(texts, window=8)
     for found in (get(search.containing("bread", 9)), get(search.matching("^.*bread", 9))):
         assert len({f.document for f in found}) == 9
+
+
+def test_a_text_full_of_what_is_meant_does_not_crowd_out_others() -> None:
+    crowd = next(t for i in range(99) if windows_by_hand([t := f"number {i} " + "zq bzq " * 200]))
+    texts = [crowd, *(f"the {a} zqz and so on {a * 3}" for a in LETTERS)]
+    found = get(search_of(texts, window=8).meaning("zq", 6))
+    assert [f.document for f in found].count(Document.of(crowd, "x").id) == 1
+    assert found[0].text.count("zq") > 2
+    alone = get(search_of([crowd], window=8).meaning("zq", 6))
+    assert len({f.start for f in alone}) == 6
+
+
+def test_spaces_and_line_breaks_are_alike_to_a_string() -> None:
+    texts = [f"number {i} on the river\n bank it was" for i in range(40)]
+    search = search_of(texts)
+    for string in ("river bank", "RIVER\tbank", "river  bank"):
+        assert len(get(search.containing(string, 3))) == 3
+    assert get(search.containing("riverbank", 3)) == ()
+
+
+@pytest.mark.parametrize("ask", ["containing", "matching", "meaning"])
+def test_nothing_of_withheld_documents_is_found_and_others_take_their_place(ask: str) -> None:
+    texts = [" ".join(f"bread{i} and{j} wine{i}x{j}" for j in range(40)) for i in range(60)]
+    search = search_of(texts, window=8)
+    first = get(getattr(search, ask)("bread", 8))
+    documents = frozenset(f.document for f in first[:5])
+    rest = get(getattr(Withheld(search, documents), ask)("bread", 8))
+    assert len(rest) == len({f.document for f in rest}) == 8
+    assert not {f.document for f in rest} & documents
+    assert get(getattr(Withheld(search, documents), ask)("bread", 0)) == ()
 
 
 def test_a_pattern_finds_what_it_matches() -> None:

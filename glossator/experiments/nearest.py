@@ -1,6 +1,7 @@
 """Features like another: those that write alike, and those that fire at the same tokens.
 
-Of the same site, or of the same coder at it. A signed feature has two tails, and the tail that is
+Of the same site, or of the same coder at it; neurons are held against what those of other layers
+write, too. A signed feature has two tails, and the tail that is
 alike is named: a neuron that writes the opposite is like the other one's negative tail.
 """
 
@@ -70,12 +71,12 @@ class SubjectNearest:
         return cls(experiments, feature, tuple(e.text for e in (*firing, *silent)), coder)
 
     async def by_decoder(self, n: int) -> tuple[tuple[FeatureId, float], ...]:
-        """See `Nearest`. Of latents the rows of the decoder, of neurons the projection's columns.
+        """See `Nearest`. Of latents the rows of the decoder, of neurons all projections' columns.
 
         Raises:
             Unsupported: if the feature writes no one direction, or stands alone.
         """
-        return await self.experiments.run(lambda: self._like(self._cosines(), n))
+        return await self.experiments.run(lambda: self._written_alike(n))
 
     async def by_firing(self, n: int) -> tuple[tuple[FeatureId, float], ...]:
         """See `Nearest`. Pearson's r over the tokens of `texts`, of all features in one reading.
@@ -83,51 +84,67 @@ class SubjectNearest:
         Raises:
             Unsupported: if the feature does not vary on `texts`, or stands alone.
         """
-        return await self.experiments.run(lambda: self._like(self._correlated(), n))
+        return await self.experiments.run(
+            lambda: self._like(self._correlated(), n, self.feature.site)
+        )
 
-    def _like(self, nearness: Tensor, n: int) -> tuple[tuple[FeatureId, float], ...]:
-        """The nearest by `nearness`, shape (n_features,), of the tail that `index` is read with."""
+    def _like(self, nearness: Tensor, n: int, site: str) -> tuple[tuple[FeatureId, float], ...]:
+        """The nearest of a site by `nearness`, shape (n_features,), to the tail `feature` names."""
         if self.feature.negative:
             nearness = -nearness
         signed = is_dense(self.feature.coder) and not self.feature.site.endswith(HEADS)
         ranked = nearness.abs() if signed else nearness.clone()
-        ranked[self.feature.index] = torch.nan
+        if site == self.feature.site:
+            ranked[self.feature.index] = torch.nan
         places = ranked.nan_to_num(nan=-torch.inf).argsort(descending=True, stable=True)
         found = []
         for index in places[: max(0, n)].tolist():
             value = float(ranked[index])
             if value == value:
                 negative = signed and float(nearness[index]) < 0
-                found.append((replace(self.feature, index=index, negative=negative), value))
+                found.append(
+                    (replace(self.feature, site=site, index=index, negative=negative), value)
+                )
         return tuple(found)
 
-    def _cosines(self) -> Tensor:
-        """Shape (n_features,), float32, on the CPU; NaN where a feature writes nothing."""
-        rows = self._written()  # (n_features, d_out)
-        self._check_company(len(rows))
-        own = rows[self.feature.index].float()
+    def _written_alike(self, n: int) -> tuple[tuple[FeatureId, float], ...]:
+        written = self._written()
+        self._check_company(sum(map(len, written.values())))
+        own = written[self.feature.site][self.feature.index].float()  # (d_out,)
         if not own.norm() > 0:
             raise Unsupported(f"{self.feature} writes nothing, so none writes like it")
-        parts = []
-        for part in torch.split(rows, _ROWS):
-            norms = part.float().norm(dim=1)
-            parts.append(part.float() @ own / (norms * own.norm()))  # 0 / 0 is NaN
-        return torch.cat(parts).clamp(-1, 1).cpu()
+        found = [
+            near
+            for site, rows in written.items()
+            for near in self._like(_cosines(rows, own), n, site)
+        ]
+        return tuple(sorted(found, key=lambda near: -near[1])[: max(0, n)])
 
-    def _written(self) -> Tensor:
-        """Shape (n_features, d_out): what each feature writes."""
+    def _written(self) -> dict[str, Tensor]:
+        """By site, what each of its features writes: shape (n_features, d_out)."""
+        site = self.feature.site
         decoder = getattr(self.coder, "W_dec", None)
         if isinstance(decoder, Tensor):
-            return decoder.detach()
+            return {site: decoder.detach()}
         subject = self.experiments.subject
-        (site,) = subject.expand(self.feature.site)
-        weight = projection(subject, site) if self.coder is None else None
-        if weight is None:
+        (own,) = subject.expand(site)
+        found: dict[str, Tensor] = {}
+        for name in self._alike(own):
+            weight = projection(subject, name) if self.coder is None else None
+            if weight is not None:  # (d_model, n_features)
+                found[site if name == own else name] = weight.detach().T
+        if site not in found:
             raise Unsupported(
                 f"{self.feature} writes no direction that can be held against others'; neurons and "
                 "latents do, and which features fire with it can be asked"
             )
-        return weight.detach().T
+        return found
+
+    def _alike(self, site: str) -> list[str]:
+        """`site`, and the same part of all other layers if it is one of a layer."""
+        part = site.split(".", 2)[-1]
+        named = site.startswith("layers.")
+        return self.experiments.subject.expand(f"layers.*.{part}") if named else [site]
 
     def _correlated(self) -> Tensor:
         """Shape (n_features,), float32, on the CPU; NaN for those that do not vary."""
@@ -183,6 +200,15 @@ class SubjectNearest:
             raise Unsupported(
                 f"{self.feature} stands alone: there are no others to hold it against"
             )
+
+
+def _cosines(rows: Tensor, own: Tensor) -> Tensor:
+    """Shape (n_features,), float32, on the CPU; NaN where a feature writes nothing."""
+    parts = []
+    for part in torch.split(rows, _ROWS):
+        each = part.to(own.device).float()
+        parts.append(each @ own / (each.norm(dim=1) * own.norm()))  # 0 / 0 is NaN
+    return torch.cat(parts).clamp(-1, 1).cpu()
 
 
 def _inside(batch: Sequence[Chunk], left_out: frozenset[int]) -> Tensor:
