@@ -52,8 +52,8 @@ class Browser:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def page(self, selection: Selection) -> Listing:
-        """The page of features that `selection` asks for."""
+    def page(self, selection: Selection, *, whole: bool = False) -> Listing:
+        """The page of features that `selection` asks for; with `whole` explanations if asked."""
         with self._database.reading() as connection:
             order = Order.of(selection)
             backwards = selection.before is not None
@@ -62,17 +62,20 @@ class Browser:
             found = found[: selection.limit]
             if backwards:
                 found = found[::-1]
-            rows = _listed(connection, selection, [row.feature for row in found])
+            rows = _listed(connection, selection, [row.feature for row in found], whole=whole)
         there = [Cursor(row.key, row.feature) for row in found]
         after = there[-1] if there and (more or backwards) else None
         before = there[0] if there and (more if backwards else selection.after) else None
         return Listing(tuple(rows), before, after)
 
     def all(self, selection: Selection, each: int = 1000) -> Iterator[Listed]:
-        """Every feature that `selection` leaves, in its order, `each` of them in memory."""
+        """Every feature that `selection` leaves, in its order, `each` of them in memory.
+
+        Their explanations are whole.
+        """
         step = replace(selection, limit=each, after=None, before=None)
         while True:
-            listing = self.page(step)
+            listing = self.page(step, whole=True)
             yield from listing.rows
             if listing.after is None:
                 return
@@ -198,14 +201,17 @@ def _fewest(connection: Connection, conditions: Sequence[Narrowing]) -> Narrowin
     return best
 
 
-def _listed(connection: Connection, selection: Selection, ids: Sequence[int]) -> list[Listed]:
+def _listed(
+    connection: Connection, selection: Selection, ids: Sequence[int], *, whole: bool
+) -> list[Listed]:
     """What the list shows of the features `ids`, in their order."""
     s, f, b = schema.summaries.c, schema.features.c, schema.bests.c
     said, m, flagged = schema.explanations.c, schema.marks.c, schema.flags.c
     own = and_(b.run == selection.run, b.feature == s.feature)
+    text = said.text if whole else func.substr(said.text, 1, SHOWN)
     rows = connection.execute(
         select(s.feature, f.name, s.kind, s.density, s.peak, b.n_explanations, b.width)
-        .add_columns(b.explainer, said.abstained, func.substr(said.text, 1, SHOWN).label("text"))
+        .add_columns(b.explainer, said.abstained, text.label("text"))
         .select_from(schema.summaries)
         .join(schema.features, f.id == s.feature)
         .outerjoin(schema.bests, own)

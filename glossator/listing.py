@@ -1,6 +1,5 @@
 """What features are listed by: of each in a run, its best explanation, with marks and flags.
 
-
 All of it follows from the other tables. It is kept so that a million features can be sorted and
 filtered by an index, and written in the same transaction as what it follows from.
 

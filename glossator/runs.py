@@ -194,13 +194,14 @@ def failures(connection: Connection, run: str) -> list[Failure]:
         .order_by(kept.id)
     )
     return [
-        Failure(
-            row.run,
-            None if row.name is None else FeatureId.parse(row.name),
-            *(row.stage, row.part, row.kind, row.message, row.reply, row.made),
-        )
-        for row in rows
+        read_failure(row, None if row.name is None else FeatureId.parse(row.name)) for row in rows
     ]
+
+
+def read_failure(row: Row[Any], feature: FeatureId | None) -> Failure:
+    """The failure that `row` of the table holds, which concerns `feature`."""
+    told = (row.stage, row.part, row.kind, row.message, row.reply, row.made)
+    return Failure(row.run, feature, *told)
 
 
 def read_run(row: Row[Any]) -> Run:

@@ -25,6 +25,7 @@ from glossator.batches import Batches
 from glossator.browsing import Browser
 from glossator.config import RunConfig
 from glossator.database import Database
+from glossator.dossier import Dossiers
 from glossator.errors import StoreError
 from glossator.ledger import Assumed, Entry
 from glossator.notebooks import Notebooks
@@ -150,6 +151,8 @@ class Store:
         """Transcripts of inquiries and conversations."""
         self.browser = Browser(database)
         """Features sorted, filtered and searched, a page at a time."""
+        self.dossiers = Dossiers(database)
+        """One feature whole, as a run has it."""
         self.overview = Overview(database)
         """What a run amounts to, counted by the database."""
 
