@@ -19,6 +19,13 @@ from glossator.web.words import attribute, figure, short, shown
 LEVELS = 8
 """Steps of the colour scales above nothing; the style sheet has one class for each."""
 
+_SHADE = [
+    [Markup('<b class="r{}{}" title="').format(step, fires) for step in range(LEVELS + 1)]
+    for fires in ("", " f")
+]
+"""By whether the token fires, and by step."""
+_SHADED, _END = Markup('">'), Markup("</b>")
+
 _MARKS = (
     Markup('<circle r="4.5"/>'),
     Markup('<path d="M0-5.5 5.5 0 0 5.5-5.5 0z"/>'),
@@ -215,16 +222,15 @@ def shaded(example: Example, peak: float, threshold: float) -> Markup:
     `peak` is where the scale ends. Values are in the titles; tokens without activation have none.
     """
     strongest = example.activations.index(example.peak) if example.peak > threshold else None
-    parts = []
+    parts: list[str] = []
     for i, (token, act) in enumerate(zip(example.tokens, example.activations, strict=True)):
         step = level(act, peak)
         text = shown(token, 80)
         if step or act > threshold:
-            fires = " f" if act > threshold else ""
-            text = Markup('<b class="r{}{}" title="{}">{}</b>').format(
-                step, fires, short(act), text
-            )
+            parts += [_SHADE[act > threshold][step], short(act), _SHADED, text, _END]
+        else:
+            parts.append(text)
         if i == strongest:
-            text += Markup('<sub class="peak">{}</sub>').format(short(act))
-        parts.append(text)
+            parts.append(Markup('<sub class="peak">{}</sub>').format(short(act)))
+    # Joining escapes what is no markup yet.
     return Markup("").join(parts)

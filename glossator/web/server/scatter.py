@@ -14,6 +14,7 @@ MOST = 500
 """Points drawn: of more, every so many-th, and all that are strong in either."""
 HEIGHT = 190
 _EDGE = 8
+_POINT, _UP, _SHUT = Markup('<circle cx="'), Markup('%" cy="'), Markup('" r="3"/>')
 
 
 def scatter(score: Score, peak: float) -> Markup:
@@ -30,12 +31,10 @@ def scatter(score: Score, peak: float) -> Markup:
         return Markup("")
     low, high = min(p for _, p in found), max(p for _, p in found)
     places = [(_part(a, 0.0, peak), _part(p, low, high)) for a, p in found]
-    parts = [
-        Markup('<circle cx="{}%" cy="{}" r="3"/>').format(
-            f"{4 + 92 * x:.4g}", f"{HEIGHT - _EDGE - (HEIGHT - 2 * _EDGE) * y:.1f}"
-        )
-        for x, y in _thinned(places)
-    ]
+    parts: list[str] = []
+    for x, y in _thinned(places):
+        across, up = f"{4 + 92 * x:.4g}", f"{HEIGHT - _EDGE - (HEIGHT - 2 * _EDGE) * y:.1f}"
+        parts += [_POINT, across, _UP, up, _SHUT]
     label = attribute(
         f"{len(found):,} tokens: real activation from 0 to {short(peak)} across, predicted by "
         f"{score.explainer} from {short(low)} to {short(high)} upwards",
