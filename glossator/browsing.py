@@ -12,6 +12,7 @@ used: `coalesce` around a column keeps one from being used.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ from glossator.types import FeatureId, Kind
 if TYPE_CHECKING:
     from glossator.database import Database
 
-FEW = 2000
+FEW = 5000
 """Features that are looked up and sorted rather than met on the way along an index."""
 SHOWN = 1000
 """Characters of an explanation in a list."""
@@ -167,38 +168,51 @@ def _query(connection: Connection, selection: Selection, order: Order) -> Select
     """The features of a page and what they are sorted by, and one more if there is another."""
     conditions = [*narrowings(selection, order, sqlite=connection.dialect.name == "sqlite")]
     key, feature = order.key, order.feature
+    few, ids = _fewest(connection, conditions)
     query = select(key.label("key"), feature.label("feature")).select_from(order.source)
-    query = query.where(*order.where)
+    query = query.where(*(order.where if few is None else order.looked_up))
     if order.source is not schema.summaries:
         kept = schema.summaries.c
         here = exists().where(kept.collection == selection.collection, kept.feature == feature)
         query = query.where(here.correlate(order.source))
-    few = _fewest(connection, conditions)
     query = query.where(*(c.holds for c in conditions if c is not few))
     cursor = selection.before or selection.after
     down = selection.descending != (selection.before is not None)
     if cursor is not None:
         there, place = tuple_(key, feature), tuple_(literal(cursor.key), literal(cursor.feature))
         query = query.where(there < place if down else there > place)
-    if few is not None and few.features is not None:
+    if few is not None:
         # Sorted by an expression, so that no index of the order is walked for it.
-        query = query.where(feature.in_(few.features))
+        query = query.where(feature.in_(_given(connection, ids)))
         key = func.coalesce(key, key)
     order_by = (key.desc(), feature.desc()) if down else (key, feature)
     return query.order_by(*order_by).limit(selection.limit + 1)
 
 
-def _fewest(connection: Connection, conditions: Sequence[Narrowing]) -> Narrowing | None:
-    """The condition that leaves the fewest features, where any leaves at most `FEW`."""
-    best, least = None, FEW + 1
+def _given(connection: Connection, ids: Sequence[int]) -> Any:
+    """The features `ids` as what a column can be in; on SQLite as one parameter, not thousands."""
+    if connection.dialect.name != "sqlite":
+        return ids
+    return select(func.json_each(json.dumps(list(ids))).table_valued("value").c.value)
+
+
+def _fewest(
+    connection: Connection, conditions: Sequence[Narrowing]
+) -> tuple[Narrowing | None, Sequence[int]]:
+    """The condition that leaves the fewest features, where any leaves at most `FEW`; and those."""
+    best: Narrowing | None = None
+    ids: Sequence[int] = ()
     for one in conditions:
         if one.features is None:
             continue
-        some = one.features.limit(least).subquery()
-        n = connection.execute(select(func.count()).select_from(some)).scalar_one()
-        if n < least:
-            best, least = one, n
-    return best
+        # One step further than allowed, and nothing on the way: that costs no more than a count.
+        beyond = one.features.with_only_columns(literal(1)).offset(FEW).limit(1)
+        if connection.execute(beyond).first() is not None:
+            continue
+        found = connection.execute(one.features.limit(FEW)).scalars().all()
+        if best is None or len(found) < len(ids):
+            best, ids = one, found
+    return best, ids
 
 
 def _listed(
@@ -220,18 +234,19 @@ def _listed(
     )
     by_id = {row.feature: row for row in rows}
     marks: dict[int, dict[str, Mark]] = {}
+    # In no order: with one, SQLite walks a whole index that has it.
     for row in connection.execute(
-        select(m.feature, m.scorer, m.value, m.low, m.high, m.null_value)
-        .where(m.run == selection.run, m.feature.in_(ids))
-        .order_by(m.scorer)
+        select(m.feature, m.scorer, m.value, m.low, m.high, m.null_value).where(
+            m.run == selection.run, m.feature.in_(ids)
+        )
     ):
         mark = Mark(row.value, row.low, row.high, row.null_value)
         marks.setdefault(row.feature, {})[row.scorer] = mark
     flags: dict[int, list[str]] = {}
     for row in connection.execute(
-        select(flagged.feature, flagged.flag)
-        .where(flagged.run == selection.run, flagged.feature.in_(ids))
-        .order_by(flagged.flag)
+        select(flagged.feature, flagged.flag).where(
+            flagged.run == selection.run, flagged.feature.in_(ids)
+        )
     ):
         flags.setdefault(row.feature, []).append(row.flag)
     return [
@@ -246,8 +261,8 @@ def _listed(
             abstained=row.abstained or "",
             n_explanations=row.n_explanations or 0,
             width=row.width,
-            marks=marks.get(i, {}),
-            flags=tuple(flags.get(i, ())),
+            marks=dict(sorted(marks.get(i, {}).items())),
+            flags=tuple(sorted(flags.get(i, ()))),
         )
         for i, row in ((i, by_id[i]) for i in ids)
     ]

@@ -10,7 +10,8 @@ from sqlalchemy import ColumnElement, Select, and_, column, exists, func, litera
 from sqlalchemy.sql.selectable import FromClause
 
 from glossator import schema
-from glossator.selection import OWN, UNEXPLAINED, Bounds, Selection, words_query
+from glossator.selection import OWN, UNEXPLAINED, Bounds, Selection
+from glossator.words import match_query, words_of
 
 _WORDS = table(schema.WORDS, column("rowid"), column(schema.WORDS))
 _Test: TypeAlias = Callable[[Any], ColumnElement[bool]]
@@ -24,6 +25,9 @@ class Order:
     key: Any
     feature: Any
     where: tuple[ColumnElement[bool], ...] = ()
+    """Which rows of the table are in the list, said so that an index gives them in order."""
+    looked_up: tuple[ColumnElement[bool], ...] = ()
+    """The same said so that an index gives the row of a feature."""
 
     @classmethod
     def of(cls, selection: Selection) -> Order:
@@ -31,15 +35,18 @@ class Order:
         s, b, m, f = (t.c for t in (schema.summaries, schema.bests, schema.marks, schema.features))
         name = selection.sort
         if name in ("explainer", "width"):
-            own = b.run == selection.run
-            return cls(schema.bests, b[name], b.feature, (own, b[name].is_not(None)))
+            key, run = b[name], b.run == selection.run
+            known = (run, key.is_not(None)), (run, func.coalesce(key, key).is_not(None))
+            return cls(schema.bests, key, b.feature, *known)
         if name == "site":
             return cls(schema.features, f.site, f.id)
         if name in OWN:
             key = s.feature if name == "id" else s[name]
-            return cls(schema.summaries, key, s.feature, (s.collection == selection.collection,))
-        own = and_(m.run == selection.run, m.scorer == name)
-        return cls(schema.marks, m.value, m.feature, (own,))
+            own = (s.collection == selection.collection,)
+            return cls(schema.summaries, key, s.feature, own, own)
+        run = m.run == selection.run
+        known = (run, m.scorer == name), (run, func.coalesce(m.scorer, "") == name)
+        return cls(schema.marks, m.value, m.feature, *known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +130,20 @@ def _flagged(flag: str, run: str, order: Order) -> Narrowing:
 
 def _searched(text: str, run: str, order: Order, *, sqlite: bool) -> Narrowing:
     said = schema.explanations.alias()
-    own = said.c.run == run
-    here = select(literal(1)).select_from(said).where(own, said.c.feature == order.feature)
-    query = words_query(text)
+    here = select(literal(1)).select_from(said)
+    here = here.where(said.c.run == run, said.c.feature == order.feature)
+    query = match_query(text)
     if not query:
         # Signs alone are in no word.
         return Narrowing(literal(1) == literal(0), None)
     if not sqlite:
-        wanted = and_(*(said.c.text.icontains(w, autoescape=True) for w in text.split()[:16]))
+        wanted = and_(*(said.c.text.icontains(w, autoescape=True) for w in words_of(text)))
         return Narrowing(exists(here.where(wanted)), None)
     words = _WORDS.alias()
-    matches = words.c[schema.WORDS].op("MATCH")(query)
-    match = select(literal(1)).select_from(words).where(words.c.rowid == said.c.id, matches)
-    found = select(said.c.feature).where(own)
-    ids = select(words.c.rowid).select_from(words).where(matches)
-    return Narrowing(exists(here.where(exists(match))), found.where(said.c.id.in_(ids)).distinct())
+    # From the words to the explanations, never the other way: each step of that is a search.
+    found = (
+        select(said.c.feature)
+        .select_from(words.outerjoin(said, said.c.id == words.c.rowid))
+        .where(words.c[schema.WORDS].op("MATCH")(query), func.coalesce(said.c.run, "") == run)
+    )
+    return Narrowing(exists(here.where(func.holds_words(said.c.text, text) == 1)), found)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from glossator.database import Database
 
 BINS = 40
-"""Bars of the distribution of a score."""
+"""Bars of the distribution of a score, from -1 to 1; what is beyond is in the outermost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,6 @@ class Spread:
     """Of those with a null, with the whole interval above it."""
     mean: float
     null_mean: float | None
-    low: float
-    high: float
-    """Ends of the range that the bars divide."""
     values: tuple[int, ...]
     """Shape (BINS,): scores in each bar."""
     nulls: tuple[int, ...]
@@ -138,46 +135,21 @@ class Overview:
     def spreads(self, run: str) -> list[Spread]:
         """How the marks of each scorer of `run` lie, by its name."""
         m = schema.marks.c
-        compared = and_(m.null_value.is_not(None), m.value.is_not(None))
+        n = func.count().label("n")
+        bars = (_bar(m.value).label("bar"), _bar(m.null_value).label("null_bar"))
         query = (
-            select(m.scorer, func.count(), func.count(m.null_value))
-            .add_columns(func.sum(case((and_(compared, m.value > m.null_value), 1), else_=0)))
-            .add_columns(func.sum(case((and_(compared, m.low > m.null_value), 1), else_=0)))
-            .add_columns(func.avg(m.value), func.avg(m.null_value))
-            .add_columns(func.min(m.value), func.min(m.null_value))
-            .add_columns(func.max(m.value), func.max(m.null_value))
+            select(m.scorer, *bars, n, func.sum(m.value), func.sum(m.null_value))
+            .add_columns(func.sum(case((m.value > m.null_value, 1), else_=0)))
+            .add_columns(func.sum(case((m.low > m.null_value, 1), else_=0)))
             .where(m.run == run)
-            .group_by(m.scorer)
-            .order_by(m.scorer)
+            .group_by(m.scorer, "bar", "null_bar")
         )
-        found = []
         with self._database.reading() as connection:
-            for row in connection.execute(query).all():
-                scorer, n, with_null, above, clear, mean, null_mean, *ends = row
-                least = min(v for v in (*ends[:2], 0.0) if v is not None)
-                most = max(v for v in (*ends[2:], 1.0) if v is not None)
-                bars = [
-                    self._bars(connection, run, scorer, own, least, most)
-                    for own in (m.value, m.null_value)
-                ]
-                shares = (int(above or 0), int(clear or 0), mean, null_mean)
-                found.append(Spread(scorer, n, with_null, *shares, least, most, *bars))
-        return found
-
-    def _bars(
-        self, connection: Any, run: str, scorer: str, own: Any, low: float, high: float
-    ) -> tuple[int, ...]:
-        m = schema.marks.c
-        # Of what is never negative, a cast rounds down on SQLite and to the nearest on PostgreSQL.
-        place = cast(func.floor((own - low) / (high - low) * BINS), Integer)
-        if connection.dialect.name == "sqlite":
-            place = cast((own - low) / (high - low) * BINS, Integer)
-        query = select(place.label("place"), func.count()).where(m.run == run, m.scorer == scorer)
-        rows = connection.execute(query.where(own.is_not(None)).group_by("place")).all()
-        bars = [0] * BINS
-        for bar, n in rows:
-            bars[min(BINS - 1, int(bar))] += n
-        return tuple(bars)
+            rows = connection.execute(query).all()
+        by_scorer: dict[str, list[Any]] = {}
+        for scorer, *rest in rows:
+            by_scorer.setdefault(scorer, []).append(rest)
+        return [_spread(scorer, by_scorer[scorer]) for scorer in sorted(by_scorer)]
 
     def sites(self, run: str) -> list[SiteLine]:
         """The sites of `run` with the mean of each scorer, by name."""
@@ -238,3 +210,27 @@ class Overview:
                 for row in connection.execute(query)
             ]
         return sorted(lines, key=lambda line: (-(line.cost or 0.0), -line.calls, line.stage))
+
+
+def _bar(value: Any) -> Any:
+    """The bar of `value`, which the cast rounds to on any database."""
+    place = (value + 1.0) * (BINS / 2) - 0.5
+    within = case((place < 0.0, 0.0), (place > BINS - 1.0, BINS - 1.0), else_=place)
+    # PostgreSQL rounds a cast to the nearest, SQLite towards 0.
+    return cast(func.round(within), Integer)
+
+
+def _spread(scorer: str, rows: list[Any]) -> Spread:
+    values, nulls = [0] * BINS, [0] * BINS
+    n = with_null = above = clear = 0
+    total = null_total = 0.0
+    for bar, null_bar, number, summed, null_summed, over, over_whole in rows:
+        values[bar] += number
+        n, total = n + number, total + summed
+        if null_bar is not None:
+            nulls[null_bar] += number
+            with_null, null_total = with_null + number, null_total + null_summed
+            above, clear = above + int(over), clear + int(over_whole)
+    null_mean = null_total / with_null if with_null else None
+    means = (total / n, null_mean)
+    return Spread(scorer, n, with_null, above, clear, *means, tuple(values), tuple(nulls))

@@ -89,7 +89,7 @@ class Selection:
     ranges: Mapping[str, Bounds] = field(default_factory=dict)
     """By one of `RANGES` or a scorer; both ends belong to it. Who has no such value is out."""
     text: str = ""
-    """Words, each of which some explanation of the feature holds, or begins a word with."""
+    """Words that one explanation of the feature holds, as `glossator.words` says."""
     after: Cursor | None = None
     before: Cursor | None = None
     """At most one of both: begin behind it, or end before it."""
@@ -159,12 +159,3 @@ class Listing:
     """Ends the page before this one; None on the first."""
     after: Cursor | None
     """Begins the next page; None on the last."""
-
-
-def words_query(text: str) -> str:
-    """`text` as a query of FTS5 that finds what holds every word of it; empty if it has none.
-
-    Each word is quoted, so that nothing in it is an operator, and stands for what it begins.
-    """
-    words = re.findall(r"\w+", text)[:16]
-    return " ".join(f'"{word}"*' for word in words)

@@ -78,7 +78,7 @@ FILL = (BESTS, MARKS, WIDTHS, FAILED, ABSTAINED, BEATEN, DISAGREEMENT)
 
 WORDS = (
     "CREATE VIRTUAL TABLE explanation_words USING fts5(text, content='explanations', "
-    "content_rowid='id', tokenize='unicode61 remove_diacritics 2')",
+    "content_rowid='id', tokenize='unicode61 remove_diacritics 2', prefix='3')",
     "INSERT INTO explanation_words (explanation_words) VALUES ('rebuild')",
     "CREATE TRIGGER tr_explanations_added AFTER INSERT ON explanations BEGIN "
     "INSERT INTO explanation_words (rowid, text) VALUES (new.id, new.text); END",

@@ -16,6 +16,7 @@ from glossator.types import Kind, to_json
 from glossator.web.server.asked import chosen, runs_of, selection_of, store_of
 from glossator.web.server.feature import dossier_of
 from glossator.web.server.render import page
+from glossator.web.server.runs import summed
 
 router = APIRouter(prefix="/api")
 
@@ -170,7 +171,7 @@ def api_feature(
 
 def _run(request: Request, run: Run) -> RunSummary:
     store = store_of(request)
-    counts = store.overview.counts(run.id, run.collection)
+    counts = summed(request, store, run).counts
     spent, calls = store.spent(run.id)
     return RunSummary(
         *(run.id, run.name, run.status.value, run.started, run.finished, run.seed),

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from glossator.errors import StoreError
 from glossator.web.server import api, exports, feature, features, runs, static
+from glossator.web.server.kept import Kept
 from glossator.web.server.opened import NothingYet, Opened
 from glossator.web.server.render import page
 from glossator.web.server.security import Guard, Security
@@ -46,7 +47,8 @@ def create_app(store_url: str, *, host: str = "127.0.0.1", token: str = "") -> F
     )
     app.state.opened = opened
     app.state.shown = _without_password(store_url)
-    app.state.counted = features.Counted()
+    app.state.facets = Kept[features.Facets]()
+    app.state.overviews = Kept[runs.Summed]()
     app.state.guard = Guard(token or secrets.token_urlsafe(24), host)
     app.add_middleware(Security, guard=app.state.guard)
     for module in (runs, exports, features, feature, api, static):

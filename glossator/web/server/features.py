@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +22,6 @@ COUNTED = 1001
 """Features are counted up to here."""
 SITES = 400
 """Sites that are offered to choose from."""
-FRESH = 30.0
-"""Seconds for which the counts beside the filters are kept: of a million features they take
-longer to make than the page."""
 
 SAID = {
     "abstained": "every explainer abstained",
@@ -57,28 +52,16 @@ class Facets:
     scorers: tuple[str, ...]
 
 
-class Counted:
-    """The facets of runs, made anew when they are older than `FRESH`."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: dict[str, tuple[float, Facets]] = {}
-
-    def facets(self, store: Store, run: Run) -> Facets:
-        """What can be chosen among in `run`."""
-        with self._lock:
-            made, facets = self._kept.get(run.id, (0.0, None))
-            if facets is None or time.monotonic() - made > FRESH:
-                browser = store.browser
-                facets = Facets(
-                    browser.kinds(run.collection),
-                    browser.flags(run.id),
-                    browser.explainers(run.id),
-                    browser.sites()[:SITES],
-                    browser.scorers(run.id),
-                )
-                self._kept[run.id] = (time.monotonic(), facets)
-            return facets
+def facets_of(store: Store, run: Run) -> Facets:
+    """What can be chosen among in `run`."""
+    browser = store.browser
+    return Facets(
+        browser.kinds(run.collection),
+        browser.flags(run.id),
+        browser.explainers(run.id),
+        browser.sites()[:SITES],
+        browser.scorers(run.id),
+    )
 
 
 @router.get("/features")
@@ -88,7 +71,7 @@ def features_page(request: Request) -> Response:
     runs = runs_of(store)
     run = chosen(runs, request.query_params.get("run"))
     selection = selection_of(request, store, run)
-    facets = request.app.state.counted.facets(store, run)
+    facets = request.app.state.facets.get(run.id, lambda: facets_of(store, run))
     listing = store.browser.page(selection)
     return page(
         request,

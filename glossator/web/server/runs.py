@@ -10,11 +10,12 @@ from fastapi import APIRouter, Request
 from markupsafe import Markup
 from starlette.responses import Response
 
-from glossator.overview import Counts
+from glossator.overview import Counts, LedgerLine, SiteLine, Spread
 from glossator.runs import RunStatus
 from glossator.store import Run, Store
 from glossator.web.report import took
 from glossator.web.server.asked import chosen, runs_of, store_of
+from glossator.web.server.kept import Kept
 from glossator.web.server.render import page
 from glossator.web.server.spread import spread_chart
 
@@ -49,6 +50,33 @@ class RunLine:
     took: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Summed:
+    """What of a run takes long to count."""
+
+    counts: Counts
+    spreads: list[Spread]
+    sites: list[SiteLine]
+    ledger: list[LedgerLine]
+
+
+def summed(request: Request, store: Store, run: Run) -> Summed:
+    """What `run` amounts to, as counted of late."""
+
+    def count() -> Summed:
+        overview = store.overview
+        return Summed(
+            overview.counts(run.id, run.collection),
+            overview.spreads(run.id),
+            overview.sites(run.id),
+            overview.ledger(run.id),
+        )
+
+    kept: Kept[Summed] = request.app.state.overviews
+    # The status is of the key, so that the end of a run is told whole.
+    return kept.get((run.id, run.status), count)
+
+
 @router.get("/runs")
 def runs_page(request: Request) -> Response:
     """All runs, the newest first."""
@@ -63,13 +91,13 @@ def runs_part(request: Request) -> Response:
 
 def _all(request: Request, template: str) -> Response:
     store = store_of(request)
-    lines = [_line(store, run) for run in runs_of(store)]
+    lines = [_line(request, store, run) for run in runs_of(store)]
     live = any(line.run.status is RunStatus.RUNNING for line in lines)
     return page(request, template, "runs", lines=lines, live=live)
 
 
-def _line(store: Store, run: Run) -> RunLine:
-    counts = store.overview.counts(run.id, run.collection)
+def _line(request: Request, store: Store, run: Run) -> RunLine:
+    counts = summed(request, store, run).counts
     return RunLine(run, counts, store.spent(run.id), took(run))
 
 
@@ -89,8 +117,8 @@ def _whole(request: Request, name: str) -> dict[str, Any]:
     store = store_of(request)
     run = chosen(runs_of(store), name)
     overview = store.overview
-    counts = overview.counts(run.id, run.collection)
-    spreads = overview.spreads(run.id)
+    known = summed(request, store, run)
+    counts, spreads = known.counts, known.spreads
     failures = store.failures(run.id)
     charts: list[tuple[Any, Markup]] = [(spread, spread_chart(spread)) for spread in spreads]
     named = {
@@ -105,9 +133,9 @@ def _whole(request: Request, name: str) -> dict[str, Any]:
         "counts": counts,
         "steps": _steps(run.config, counts),
         "charts": charts,
-        "sites": overview.sites(run.id),
+        "sites": known.sites,
         "scorers": [spread.scorer for spread in spreads],
-        "ledger": overview.ledger(run.id),
+        "ledger": known.ledger,
         "spent": store.spent(run.id),
         "assumed": store.assumed(run.id).dollars,
         "failures": failures[:MOST_FAILURES],
