@@ -30,7 +30,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from glossator.config import RunConfig
-from glossator.migrations.versions.r0005_listing import FILL
+from glossator.migrations.versions.r0006_listing import FILL
 from glossator.rows import packed
 from glossator.store import open_store
 from glossator.types import (

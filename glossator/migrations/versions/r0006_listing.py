@@ -8,8 +8,8 @@ explanations get an index of their own; elsewhere texts are searched without one
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
