@@ -116,7 +116,7 @@ class Browser:
                     return tuple(found)
                 found.append(value)
 
-    def kinds(self, collection: str) -> dict[str, int]:
+    def kinds(self, collection: str) -> dict[Kind, int]:
         """Features under `collection` by kind."""
         kept = schema.summaries.c
         query = select(kept.kind, func.count()).where(kept.collection == collection)
@@ -131,10 +131,6 @@ class Browser:
         query = select(kept.flag, func.count()).where(kept.run == run).group_by(kept.flag)
         with self._database.reading() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
-
-    def feature(self, row: int) -> FeatureId | None:
-        """The feature of that row, which addresses of pages name."""
-        return self._feature(schema.features.c.id == row)
 
     def row_of(self, feature: FeatureId) -> int | None:
         """The row of `feature`, if it is in the store."""
@@ -157,11 +153,6 @@ class Browser:
         with self._database.reading() as connection:
             rows = connection.execute(query.order_by(said.desc(), of_run.number.desc()))
             return list(rows.scalars())
-
-    def _feature(self, where: ColumnElement[bool]) -> FeatureId | None:
-        with self._database.reading() as connection:
-            name = connection.execute(select(schema.features.c.name).where(where)).scalar()
-        return None if name is None else FeatureId.parse(name)
 
 
 def _query(connection: Connection, selection: Selection, order: Order) -> Select[Any]:
@@ -235,20 +226,19 @@ def _listed(
     by_id = {row.feature: row for row in rows}
     marks: dict[int, dict[str, Mark]] = {}
     # In no order: with one, SQLite walks a whole index that has it.
-    for row in connection.execute(
+    for feature, scorer, *ends in connection.execute(
         select(m.feature, m.scorer, m.value, m.low, m.high, m.null_value).where(
             m.run == selection.run, m.feature.in_(ids)
         )
     ):
-        mark = Mark(row.value, row.low, row.high, row.null_value)
-        marks.setdefault(row.feature, {})[row.scorer] = mark
+        marks.setdefault(feature, {})[scorer] = Mark(*ends)
     flags: dict[int, list[str]] = {}
-    for row in connection.execute(
+    for feature, flag in connection.execute(
         select(flagged.feature, flagged.flag).where(
             flagged.run == selection.run, flagged.feature.in_(ids)
         )
     ):
-        flags.setdefault(row.feature, []).append(row.flag)
+        flags.setdefault(feature, []).append(flag)
     return [
         Listed(
             row=i,

@@ -36,17 +36,17 @@ class Order:
         name = selection.sort
         if name in ("explainer", "width"):
             key, run = b[name], b.run == selection.run
-            known = (run, key.is_not(None)), (run, func.coalesce(key, key).is_not(None))
-            return cls(schema.bests, key, b.feature, *known)
+            known, hidden = key.is_not(None), func.coalesce(key, key).is_not(None)
+            return cls(schema.bests, key, b.feature, (run, known), (run, hidden))
         if name == "site":
             return cls(schema.features, f.site, f.id)
         if name in OWN:
             key = s.feature if name == "id" else s[name]
-            own = (s.collection == selection.collection,)
-            return cls(schema.summaries, key, s.feature, own, own)
+            here = (s.collection == selection.collection,)
+            return cls(schema.summaries, key, s.feature, here, here)
         run = m.run == selection.run
-        known = (run, m.scorer == name), (run, func.coalesce(m.scorer, "") == name)
-        return cls(schema.marks, m.value, m.feature, *known)
+        own, hidden = (run, m.scorer == name), (run, func.coalesce(m.scorer, "") == name)
+        return cls(schema.marks, m.value, m.feature, own, hidden)
 
 
 @dataclass(frozen=True, slots=True)

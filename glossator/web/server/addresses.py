@@ -51,8 +51,8 @@ def parse(pairs: Pairs, run: str, collection: str, scorers: Collection[str]) -> 
         of, _, end = name.rpartition(".")
         if of in known and end in ("min", "max"):
             low, high = ranges.get(of, (None, None))
-            value = finite(last(name))
-            ranges[of] = (value, high) if end == "min" else (low, value)
+            bound = finite(last(name))
+            ranges[of] = (bound, high) if end == "min" else (low, bound)
     places = {
         name: Cursor.parse(last(name), named) if name in given else None
         for name in ("after", "before")

@@ -188,8 +188,17 @@ def _run(request: Request, run: Run) -> RunSummary:
 def _listed(row: Listed) -> FeatureOut:
     marks = {name: MarkOut(m.value, m.low, m.high, m.null) for name, m in row.marks.items()}
     return FeatureOut(
-        *(row.row, str(row.feature), row.kind.value, row.density, row.peak),
-        *(row.explainer, row.text, row.abstained, row.n_explanations, marks, list(row.flags)),
+        row=row.row,
+        feature=str(row.feature),
+        kind=row.kind.value,
+        density=row.density,
+        peak=row.peak,
+        explainer=row.explainer,
+        explanation=row.text,
+        abstained=row.abstained,
+        n_explanations=row.n_explanations,
+        marks=marks,
+        flags=list(row.flags),
     )
 
 

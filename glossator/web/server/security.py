@@ -196,7 +196,7 @@ def _field(headers: Headers, body: bytes) -> str | None:
 
 async def _read(receive: Receive) -> bytes | None:
     """The whole body; None if it is longer than allowed."""
-    body = b""
+    body: bytes = b""
     while True:
         message = await receive()
         if message["type"] != "http.request":
