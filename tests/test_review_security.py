@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi import Request
 from fastapi.testclient import TestClient
 from starlette.responses import PlainTextResponse, Response
 
@@ -21,8 +22,6 @@ TOKEN = "a-token-of-the-tests"
 def app_with_a_change(place: str, host: str = "127.0.0.1") -> tuple[TestClient, list[bytes]]:
     """The pages, and one more that changes something: what was sent to it."""
     app, changes = create_app(place, host=host, token=TOKEN), []
-
-    from fastapi import Request
 
     async def change(request: Request) -> Response:
         changes.append(await request.body())
