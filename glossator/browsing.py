@@ -6,8 +6,8 @@ the features that have one.
 
 Two ways lead to a page. Where some filter leaves few features, they are looked up by it and sorted.
 Otherwise the index of the sorting order is walked, and each feature on the way is held against the
-filters, until the page is full. SQLite is led to the one or the other by where its indexes can be
-used: `coalesce` around a column keeps one from being used.
+filters, until the page is full. That is long where hardly any of many fits, such as features of
+one site by a kind that is elsewhere.
 """
 
 from __future__ import annotations
@@ -37,8 +37,6 @@ from glossator.types import FeatureId, Kind
 if TYPE_CHECKING:
     from glossator.database import Database
 
-FEW = 5000
-"""Features that are looked up and sorted rather than met on the way along an index."""
 SHOWN = 1000
 """Characters of an explanation in a list."""
 
@@ -56,18 +54,25 @@ class Browser:
     def page(self, selection: Selection, *, whole: bool = False) -> Listing:
         """The page of features that `selection` asks for; with `whole` explanations if asked."""
         with self._database.reading() as connection:
-            order = Order.of(selection)
             backwards = selection.before is not None
-            found = connection.execute(_query(connection, selection, order)).all()
+            query, few = _query(connection, selection)
+            found = connection.execute(query).all()
             more = len(found) > selection.limit
             found = found[: selection.limit]
             if backwards:
                 found = found[::-1]
             rows = _listed(connection, selection, [row.feature for row in found], whole=whole)
+            n = None
+            if not more and selection.after is None and not backwards:
+                n = len(rows)
+            elif few:
+                whole_list, _ = _query(connection, replace(selection.from_the_start, limit=1000))
+                ids = whole_list.order_by(None).limit(None).subquery()
+                n = connection.execute(select(func.count()).select_from(ids)).scalar_one()
         there = [Cursor(row.key, row.feature) for row in found]
         after = there[-1] if there and (more or backwards) else None
         before = there[0] if there and (more if backwards else selection.after) else None
-        return Listing(tuple(rows), before, after)
+        return Listing(tuple(rows), before, after, n)
 
     def all(self, selection: Selection, each: int = 1000) -> Iterator[Listed]:
         """Every feature that `selection` leaves, in its order, `each` of them in memory.
@@ -81,13 +86,6 @@ class Browser:
             if listing.after is None:
                 return
             step = replace(step, after=listing.after)
-
-    def count(self, selection: Selection, most: int) -> int:
-        """How many features `selection` leaves; `most` where there are as many or more."""
-        with self._database.reading() as connection:
-            ids = _query(connection, selection.from_the_start, Order.of(selection))
-            some = ids.order_by(None).limit(most).subquery()
-            return connection.execute(select(func.count()).select_from(some)).scalar_one()
 
     def scorers(self, run: str) -> tuple[str, ...]:
         """The scorers that gave a mark in `run`, by name."""
@@ -155,55 +153,59 @@ class Browser:
             return list(rows.scalars())
 
 
-def _query(connection: Connection, selection: Selection, order: Order) -> Select[Any]:
-    """The features of a page and what they are sorted by, and one more if there is another."""
-    conditions = [*narrowings(selection, order, sqlite=connection.dialect.name == "sqlite")]
+def _query(connection: Connection, selection: Selection) -> tuple[Select[Any], bool]:
+    """The features of a page and what they are sorted by, and one more if there is another.
+
+    With it, whether few are looked up, so that counting them costs little.
+    """
+    sqlite, order = connection.dialect.name == "sqlite", Order.of(selection)
     key, feature = order.key, order.feature
-    few, ids = _fewest(connection, conditions)
-    query = select(key.label("key"), feature.label("feature")).select_from(order.source)
-    query = query.where(*(order.where if few is None else order.looked_up))
+    narrowed = [*narrowings(selection, order, sqlite=sqlite)]
+    few, ids = _fewest(connection, narrowed)
+    conditions = [*order.where, *(one.holds for one in narrowed if one is not few)]
     if order.source is not schema.summaries:
         kept = schema.summaries.c
         here = exists().where(kept.collection == selection.collection, kept.feature == feature)
-        query = query.where(here.correlate(order.source))
-    query = query.where(*(c.holds for c in conditions if c is not few))
+        conditions.append(here.correlate(order.source))
     cursor = selection.before or selection.after
     down = selection.descending != (selection.before is not None)
     if cursor is not None:
         there, place = tuple_(key, feature), tuple_(literal(cursor.key), literal(cursor.feature))
-        query = query.where(there < place if down else there > place)
-    if few is not None:
-        # Sorted by an expression, so that no index of the order is walked for it.
-        query = query.where(feature.in_(_given(connection, ids)))
-        key = func.coalesce(key, key)
+        conditions.append(there < place if down else there > place)
+    query = select(key.label("key"), feature.label("feature"))
+    if few is None:
+        query = query.select_from(order.source).where(*conditions)
+    elif sqlite:
+        # All of them in one parameter. SQLite turns a join round, and walks a whole index to meet
+        # the few: an outer join that it cannot see to be none it leaves as it is.
+        given = func.json_each(json.dumps(list(ids))).table_valued("value")
+        on = and_(feature == given.c.value, *conditions)
+        query = query.select_from(given.outerjoin(order.source, on))
+        query = query.where(func.coalesce(feature, 0) != 0)
+    else:
+        query = query.select_from(order.source).where(*conditions, feature.in_(ids))
     order_by = (key.desc(), feature.desc()) if down else (key, feature)
-    return query.order_by(*order_by).limit(selection.limit + 1)
-
-
-def _given(connection: Connection, ids: Sequence[int]) -> Any:
-    """The features `ids` as what a column can be in; on SQLite as one parameter, not thousands."""
-    if connection.dialect.name != "sqlite":
-        return ids
-    return select(func.json_each(json.dumps(list(ids))).table_valued("value").c.value)
+    return query.order_by(*order_by).limit(selection.limit + 1), few is not None
 
 
 def _fewest(
-    connection: Connection, conditions: Sequence[Narrowing]
+    connection: Connection, narrowed: Sequence[Narrowing]
 ) -> tuple[Narrowing | None, Sequence[int]]:
-    """The condition that leaves the fewest features, where any leaves at most `FEW`; and those."""
+    """The condition that leaves the fewest features, where any leaves few; and those."""
     best: Narrowing | None = None
     ids: Sequence[int] = ()
-    for one in conditions:
+    for one in narrowed:
         if one.features is None:
             continue
         # One step further than allowed, and nothing on the way: that costs no more than a count.
-        beyond = one.features.with_only_columns(literal(1)).offset(FEW).limit(1)
+        beyond = one.features.with_only_columns(literal(1)).offset(one.few).limit(1)
         if connection.execute(beyond).first() is not None:
             continue
-        found = connection.execute(one.features.limit(FEW)).scalars().all()
+        found = connection.execute(one.features.limit(one.few)).scalars().all()
         if best is None or len(found) < len(ids):
             best, ids = one, found
-    return best, ids
+    # An explanation by each of two explainers names its feature twice.
+    return best, [*dict.fromkeys(ids)]
 
 
 def _listed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Select, and_, column, exists, func, literal, select, table
@@ -13,6 +13,9 @@ from glossator import schema
 from glossator.selection import OWN, UNEXPLAINED, Bounds, Selection
 from glossator.words import match_query, words_of
 
+FEW = 5000
+FEW_FLAGGED = 5 * FEW
+"""Of flags more: they go with scores, so that none may be met along the order of those."""
 _WORDS = table(schema.WORDS, column("rowid"), column(schema.WORDS))
 _Test: TypeAlias = Callable[[Any], ColumnElement[bool]]
 
@@ -25,9 +28,7 @@ class Order:
     key: Any
     feature: Any
     where: tuple[ColumnElement[bool], ...] = ()
-    """Which rows of the table are in the list, said so that an index gives them in order."""
-    looked_up: tuple[ColumnElement[bool], ...] = ()
-    """The same said so that an index gives the row of a feature."""
+    """Which rows of the table are in the list."""
 
     @classmethod
     def of(cls, selection: Selection) -> Order:
@@ -35,18 +36,19 @@ class Order:
         s, b, m, f = (t.c for t in (schema.summaries, schema.bests, schema.marks, schema.features))
         name = selection.sort
         if name in ("explainer", "width"):
-            key, run = b[name], b.run == selection.run
-            known, hidden = key.is_not(None), func.coalesce(key, key).is_not(None)
-            return cls(schema.bests, key, b.feature, (run, known), (run, hidden))
+            here = (b.run == selection.run, b[name].is_not(None))
+            return cls(schema.bests, b[name], b.feature, here)
+        if name in ("id", "site") and len(selection.sites) == 1:
+            # The features of a site lie together: an index of all would be walked up to them.
+            key = f.id if name == "id" else f.site
+            return cls(schema.features, key, f.id, (f.site == selection.sites[0],))
         if name == "site":
             return cls(schema.features, f.site, f.id)
         if name in OWN:
             key = s.feature if name == "id" else s[name]
-            here = (s.collection == selection.collection,)
-            return cls(schema.summaries, key, s.feature, here, here)
-        run = m.run == selection.run
-        own, hidden = (run, m.scorer == name), (run, func.coalesce(m.scorer, "") == name)
-        return cls(schema.marks, m.value, m.feature, own, hidden)
+            return cls(schema.summaries, key, s.feature, (s.collection == selection.collection,))
+        here = (m.run == selection.run, m.scorer == name)
+        return cls(schema.marks, m.value, m.feature, here)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class Narrowing:
     """Of the feature that the order has come to."""
     features: Select[Any] | None
     """All of which it holds, by an index; None where those are the most of them."""
+    few: int = field(default_factory=lambda: FEW)
+    """So many are looked up rather than met on the way along an order."""
 
 
 def narrowings(selection: Selection, order: Order, *, sqlite: bool) -> Iterator[Narrowing]:
@@ -125,7 +129,7 @@ def _flagged(flag: str, run: str, order: Order) -> Narrowing:
         return Narrowing(~exists(said), None)
     own = and_(marked.run == run, marked.flag == flag)
     here = select(literal(1)).where(own, marked.feature == order.feature)
-    return Narrowing(exists(here), select(marked.feature).where(own))
+    return Narrowing(exists(here), select(marked.feature).where(own), FEW_FLAGGED)
 
 
 def _searched(text: str, run: str, order: Order, *, sqlite: bool) -> Narrowing:

@@ -159,3 +159,5 @@ class Listing:
     """Ends the page before this one; None on the first."""
     after: Cursor | None
     """Begins the next page; None on the last."""
+    n: int | None
+    """Features in the whole list; None where counting them would take longer than the page."""

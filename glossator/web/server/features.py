@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from glossator.listing import FLAGS
-from glossator.selection import ALL_FLAGS, RANGES, Listed, Mark, Selection
+from glossator.selection import ALL_FLAGS, RANGES, Listed, Listing, Mark, Selection
 from glossator.store import Run, Store
 from glossator.types import Kind
 from glossator.web.server.addresses import changed
@@ -18,8 +18,6 @@ from glossator.web.server.render import page
 
 router = APIRouter(include_in_schema=False)
 
-COUNTED = 1001
-"""Features are counted up to here."""
 SITES = 400
 """Sites that are offered to choose from."""
 
@@ -85,8 +83,7 @@ def features_page(request: Request) -> Response:
         ranges=(*RANGES, *facets.scorers),
         selection=selection,
         listing=listing,
-        n=_number(store, selection, facets),
-        counted=COUNTED,
+        n=_number(selection, listing, facets),
         chips=_chips(selection),
         columns=_columns(selection, facets),
         shown_flags=FLAGS,
@@ -94,11 +91,11 @@ def features_page(request: Request) -> Response:
     )
 
 
-def _number(store: Store, selection: Selection, facets: Facets) -> int | None:
-    """How many features are in the list, up to `COUNTED`; all of them where none is left out."""
+def _number(selection: Selection, listing: Listing, facets: Facets) -> int | None:
+    """How many features are in the list, where that is known."""
     if not selection.is_filtered and selection.sort in ("id", "site", "kind", "density", "peak"):
         return sum(facets.kinds.values())
-    return store.browser.count(selection, COUNTED)
+    return listing.n
 
 
 def _axis(values: list[Listed], scorer: str) -> tuple[float, float]:
