@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, Select, and_, column, exists, func, literal, select, table
@@ -14,8 +14,9 @@ from glossator.selection import OWN, UNEXPLAINED, Bounds, Selection
 from glossator.words import match_query, words_of
 
 FEW = 5000
+"""Features that are looked up and sorted rather than met on the way along an order."""
 FEW_FLAGGED = 5 * FEW
-"""Of flags more: they go with scores, so that none may be met along the order of those."""
+"""Of flagged ones more, along scores: those go together, so that none may be met for long."""
 _WORDS = table(schema.WORDS, column("rowid"), column(schema.WORDS))
 _Test: TypeAlias = Callable[[Any], ColumnElement[bool]]
 
@@ -59,7 +60,7 @@ class Narrowing:
     """Of the feature that the order has come to."""
     features: Select[Any] | None
     """All of which it holds, by an index; None where those are the most of them."""
-    few: int = field(default_factory=lambda: FEW)
+    few: int
     """So many are looked up rather than met on the way along an order."""
 
 
@@ -101,14 +102,14 @@ def _narrowing(
     """That `test` is true of the column `own`, in the row that has the feature in `feature`."""
     features = select(feature).where(*where, test(own))
     if own is order.key:
-        return Narrowing(test(own), features)
+        return Narrowing(test(own), features, FEW)
     # An index of this column would lead off the order.
     value = func.coalesce(own, own)
     if own.table is order.source:
-        return Narrowing(test(value), features)
+        return Narrowing(test(value), features, FEW)
     here = select(literal(1)).select_from(own.table)
     here = here.where(feature == order.feature, *where, test(value))
-    return Narrowing(exists(here.correlate(order.source)), features)
+    return Narrowing(exists(here.correlate(order.source)), features, FEW)
 
 
 def _inside(bounds: Bounds) -> _Test:
@@ -126,10 +127,11 @@ def _flagged(flag: str, run: str, order: Order) -> Narrowing:
     b, marked = schema.bests.alias().c, schema.flags.alias().c
     if flag == UNEXPLAINED:
         said = select(literal(1)).where(b.run == run, b.feature == order.feature)
-        return Narrowing(~exists(said), None)
+        return Narrowing(~exists(said), None, 0)
     own = and_(marked.run == run, marked.flag == flag)
     here = select(literal(1)).where(own, marked.feature == order.feature)
-    return Narrowing(exists(here), select(marked.feature).where(own), FEW_FLAGGED)
+    few = FEW_FLAGGED if order.source in (schema.marks, schema.bests) else FEW
+    return Narrowing(exists(here), select(marked.feature).where(own), few)
 
 
 def _searched(text: str, run: str, order: Order, *, sqlite: bool) -> Narrowing:
@@ -139,10 +141,10 @@ def _searched(text: str, run: str, order: Order, *, sqlite: bool) -> Narrowing:
     query = match_query(text)
     if not query:
         # Signs alone are in no word.
-        return Narrowing(literal(1) == literal(0), None)
+        return Narrowing(literal(1) == literal(0), None, 0)
     if not sqlite:
         wanted = and_(*(said.c.text.icontains(w, autoescape=True) for w in words_of(text)))
-        return Narrowing(exists(here.where(wanted)), None)
+        return Narrowing(exists(here.where(wanted)), None, 0)
     words = _WORDS.alias()
     # From the words to the explanations, never the other way: each step of that is a search.
     found = (
@@ -150,4 +152,5 @@ def _searched(text: str, run: str, order: Order, *, sqlite: bool) -> Narrowing:
         .select_from(words.outerjoin(said, said.c.id == words.c.rowid))
         .where(words.c[schema.WORDS].op("MATCH")(query), func.coalesce(said.c.run, "") == run)
     )
-    return Narrowing(exists(here.where(func.holds_words(said.c.text, text) == 1)), found)
+    holding = here.where(func.holds_words(said.c.text, text) == 1)
+    return Narrowing(exists(holding), found, FEW)
