@@ -37,6 +37,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     with open_store(url) as store:
         run = fill(store, 0, corpus=HOSTILE[0], llm=HOSTILE[1]).id
         for number, text in enumerate(ALL):
+            # Names are whole characters; the rest of a store holds halves, too.
+            name = text.encode("utf-8", "replace").decode()
             model = HOSTILE[0].replace("/", "") if number % 2 else "made-up"
             record = record_of(
                 FeatureId(model, f"site<img src=x onerror=alert({number})>", number),
@@ -45,12 +47,12 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
             )
             store.put_record("key", record)
             for explainer in ("max-act", "<i>who</i>", '"x'):
-                said = Explanation(record.feature, text, explainer, model=text, note=text)
+                said = Explanation(record.feature, text, explainer, model=name, note=text)
                 store.put_explanation(run, said)
                 for scorer in ("simulation", "detection", "<script>"):
                     scored = score_of(record, explainer, scorer, 0.3, simulator="<b>sim</b>")
                     store.put_score(run, scored)
-            store.put_failure(run, record.feature, "score", text, text, text, text)
+            store.put_failure(run, record.feature, "score", name, name, text, text)
     with TestClient(create_app(url), base_url=HERE) as made:
         yield made
 
