@@ -37,8 +37,8 @@ class Order:
         s, b, m, f = (t.c for t in (schema.summaries, schema.bests, schema.marks, schema.features))
         name = selection.sort
         if name in ("explainer", "width"):
-            here = (b.run == selection.run, b[name].is_not(None))
-            return cls(schema.bests, b[name], b.feature, here)
+            known = (b.run == selection.run, b[name].is_not(None))
+            return cls(schema.bests, b[name], b.feature, known)
         if name in ("id", "site") and len(selection.sites) == 1:
             # The features of a site lie together: an index of all would be walked up to them.
             key = f.id if name == "id" else f.site
