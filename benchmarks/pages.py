@@ -177,7 +177,9 @@ def fill_one(store, run: str, i: int, draw: random.Random, words: list[str]) -> 
 
     record = FeatureRecord(
         feature,
-        *(split(pool) for pool in (Pool.TRAIN, Pool.DEV, Pool.TEST)),
+        train=split(Pool.TRAIN),
+        dev=split(Pool.DEV),
+        test=split(Pool.TEST),
         density=0.01,
         threshold=1.0,
         threshold_rule="99th percentile",

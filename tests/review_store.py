@@ -50,7 +50,9 @@ def record_of(feature: FeatureId, kind: Kind, tokens: Sequence[str] = TOKENS) ->
 
     return FeatureRecord(
         feature,
-        *(split(pool) for pool in (Pool.TRAIN, Pool.DEV, Pool.TEST)),
+        train=split(Pool.TRAIN),
+        dev=split(Pool.DEV),
+        test=split(Pool.TEST),
         density=0.04,
         threshold=1.0,
         threshold_rule="99th percentile of 50 train tokens",
