@@ -26,6 +26,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from glossator.errors import StoreError
 from glossator.schema import REVISIONS, metadata
+from glossator.words import holds
 
 if sys.platform != "win32":
     import fcntl
@@ -388,6 +389,7 @@ def _engine(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def _connected(raw: sqlite3.Connection, _: object) -> None:
         raw.isolation_level = None  # BEGIN is sent below; the driver sends none of its own
+        raw.create_function("holds_words", 2, holds, deterministic=True)
         raw.execute("PRAGMA foreign_keys=ON")
         # FULL: what was paid for survives a power cut too, for one sync a transaction.
         raw.execute("PRAGMA synchronous=FULL")

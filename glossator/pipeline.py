@@ -290,7 +290,11 @@ class _Job:
         subject, corpus, coder, features = await asyncio.to_thread(load)
         key = collection_key(config, subject, corpus, coder)
         begun = store.begin_run(
-            config, versions=versions(subject, coder), collection=key, fresh=fresh
+            config,
+            versions=versions(subject, coder),
+            collection=key,
+            fresh=fresh,
+            budget=limits.budget,
         )
         with store.working_on(begun.id):
             spent, calls = store.spent(begun.id)

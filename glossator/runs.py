@@ -49,6 +49,8 @@ class Run:
     finished: str | None
     """When it last ended; None while it runs, and after a kill."""
     status: RunStatus
+    budget: float | None = None
+    """US dollars that its latest start might spend in all; None where there was no bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ def begin(
     collection: str,
     *,
     fresh: bool,
+    budget: float | None = None,
 ) -> Run:
     """The newest run of `config`, or a new one."""
     if connection.dialect.name == "postgresql":
@@ -103,6 +106,7 @@ def begin(
                 versions=dump({**versions}),
                 started=now(),
                 status=RunStatus.RUNNING.value,
+                budget=budget,
             )
         )
     else:
@@ -110,6 +114,7 @@ def begin(
         values = {
             "status": RunStatus.RUNNING.value,
             "finished": None,
+            "budget": budget,
             "versions": dump(_both(json.loads(row.versions), versions)),
         }
         connection.execute(update(schema.runs).where(runs.id == found).values(**values))
@@ -144,11 +149,11 @@ def known(connection: Connection, run: str) -> Row[Any]:
     return row
 
 
-def finish_unit(connection: Connection, run: str, feature: int, stage: str, part: str) -> None:
-    """Notes that a unit is done, and forgets that it ever failed."""
+def finish_unit(connection: Connection, run: str, feature: int, stage: str, part: str) -> bool:
+    """Notes that a unit is done, and forgets that it ever failed; True if it had."""
     unit = {"run": run, "feature": feature, "stage": stage, "part": part}
     insert_once(connection, schema.units, **unit, made=now())
-    _forget_failure(connection, run, feature, stage, part)
+    return _forget_failure(connection, run, feature, stage, part)
 
 
 def put_failure(
@@ -160,8 +165,8 @@ def put_failure(
     kind: str,
     message: str,
     reply: str,
-) -> None:
-    """Keeps why a unit was given up, in place of an earlier reason."""
+) -> int | None:
+    """Keeps why a unit was given up, in place of an earlier reason; the row of its feature."""
     key = None if feature is None else feature_id(connection, feature)
     _forget_failure(connection, run, key, stage, part)
     connection.execute(
@@ -176,6 +181,7 @@ def put_failure(
             made=now(),
         )
     )
+    return key
 
 
 def failures(connection: Connection, run: str) -> list[Failure]:
@@ -188,13 +194,14 @@ def failures(connection: Connection, run: str) -> list[Failure]:
         .order_by(kept.id)
     )
     return [
-        Failure(
-            row.run,
-            None if row.name is None else FeatureId.parse(row.name),
-            *(row.stage, row.part, row.kind, row.message, row.reply, row.made),
-        )
-        for row in rows
+        read_failure(row, None if row.name is None else FeatureId.parse(row.name)) for row in rows
     ]
+
+
+def read_failure(row: Row[Any], feature: FeatureId | None) -> Failure:
+    """The failure that `row` of the table holds, which concerns `feature`."""
+    told = (row.stage, row.part, row.kind, row.message, row.reply, row.made)
+    return Failure(row.run, feature, *told)
 
 
 def read_run(row: Row[Any]) -> Run:
@@ -210,15 +217,17 @@ def read_run(row: Row[Any]) -> Run:
         row.started,
         row.finished,
         RunStatus(row.status),
+        row.budget,
     )
 
 
 def _forget_failure(
     connection: Connection, run: str, feature: int | None, stage: str, part: str
-) -> None:
+) -> bool:
     kept = schema.failures.c
     same = and_(kept.run == run, kept.stage == stage, kept.part == part)
-    connection.execute(delete(schema.failures).where(same, kept.feature == feature))
+    gone = connection.execute(delete(schema.failures).where(same, kept.feature == feature))
+    return gone.rowcount > 0
 
 
 def _both(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, JSON]:

@@ -4,6 +4,7 @@
       │──< scores ── predictions   one for each (run, feature, explainer, scorer, simulator)
       │──< units                   what is finished: (run, feature, stage, part)
       │──< failures                what was given up, until it succeeds
+      │──< bests, marks, flags     the same once more by feature, to sort and to filter by
       │──< calls >── prices        the ledger: each call to a language model and its cost
       │──< batches ──< batch_items what is out at a provider: requests whose replies are to come
       └──< inquiries ──< entries   what an agent or a conversation wrote down, in order
@@ -34,8 +35,11 @@ from sqlalchemy import (
     false,
 )
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 """Every revision this version knows, oldest first; the last is the one it writes."""
+
+WORDS = "explanation_words"
+"""On SQLite, the index of the words of `explanations.text`: an FTS5 table, which triggers fill."""
 
 TOKEN_CLASSES = ("cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 """Columns of the ledger beside the tokens of prompt and completion, of which they are a part."""
@@ -82,6 +86,7 @@ runs = Table(
     Column("started", Text, nullable=False),
     Column("finished", Text),
     Column("status", Text, nullable=False),
+    Column("budget", Float),  # US dollars, of the latest start; NULL for none
     Index("ix_runs_config_digest", "config_digest"),
 )
 
@@ -95,6 +100,8 @@ features = Table(
     Column("coder", Text),
     Column("number", BigInteger, nullable=False),
     Column("negative", Boolean, nullable=False),
+    Index("ix_features_site", "site", "id"),
+    Index("ix_features_number", "number", "id"),
 )
 
 records = Table(
@@ -130,7 +137,9 @@ summaries = Table(
     Column("n_tokens", BigInteger, nullable=False),
     Column("n_windows", BigInteger),
     Column("made", Text, nullable=False),
-    Index("ix_summaries_kind", "collection", "kind"),
+    Index("ix_summaries_kind", "collection", "kind", "feature"),
+    Index("ix_summaries_density", "collection", "density", "feature"),
+    Index("ix_summaries_peak", "collection", "peak", "feature"),
 )
 
 explanations = Table(
@@ -183,6 +192,42 @@ predictions = Table(
     metadata,
     Column("score", Integer, ForeignKey("scores.id"), primary_key=True),
     Column("payload", LargeBinary, nullable=False),
+)
+
+bests = Table(
+    "bests",
+    metadata,
+    _run(primary_key=True),
+    _feature(primary_key=True),
+    Column("explanation", Integer, ForeignKey("explanations.id"), nullable=False),
+    Column("explainer", Text, nullable=False),
+    Column("n_explanations", Integer, nullable=False),
+    Column("width", Float),  # of the widest interval among its marks
+    Index("ix_bests_explainer", "run", "explainer", "feature"),
+    Index("ix_bests_width", "run", "width", "feature"),
+)
+
+marks = Table(
+    "marks",
+    metadata,
+    _run(primary_key=True),
+    _feature(primary_key=True),
+    Column("scorer", Text, primary_key=True),
+    Column("score", Integer, ForeignKey("scores.id"), nullable=False),
+    Column("value", Float, nullable=False),
+    Column("low", Float),
+    Column("high", Float),
+    Column("null_value", Float),
+    Index("ix_marks_value", "run", "scorer", "value", "feature"),
+)
+
+flags = Table(
+    "flags",
+    metadata,
+    _run(primary_key=True),
+    _feature(primary_key=True),
+    Column("flag", Text, primary_key=True),
+    Index("ix_flags_flag", "run", "flag", "feature"),
 )
 
 units = Table(

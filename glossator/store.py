@@ -20,13 +20,16 @@ from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import insert, select
 
-from glossator import calls, export, records, runs, schema, tables
+from glossator import calls, export, listing, records, runs, schema, tables
 from glossator.batches import Batches
+from glossator.browsing import Browser
 from glossator.config import RunConfig
 from glossator.database import Database
+from glossator.dossier import Dossiers
 from glossator.errors import StoreError
 from glossator.ledger import Assumed, Entry
 from glossator.notebooks import Notebooks
+from glossator.overview import Overview
 from glossator.replies import Replies
 from glossator.rows import (
     dump,
@@ -146,6 +149,12 @@ class Store:
         """Requests that are out at a provider."""
         self.notebooks = Notebooks(database)
         """Transcripts of inquiries and conversations."""
+        self.browser = Browser(database)
+        """Features sorted, filtered and searched, a page at a time."""
+        self.dossiers = Dossiers(database)
+        """One feature whole, as a run has it."""
+        self.overview = Overview(database)
+        """What a run amounts to, counted by the database."""
 
     def close(self) -> None:
         """Gives back the file; the store cannot be used after."""
@@ -173,6 +182,7 @@ class Store:
         versions: Mapping[str, str] | None = None,
         collection: str = "",
         fresh: bool = False,
+        budget: float | None = None,
     ) -> Run:
         """The newest run of the same config, to go on with; a new one if there is none.
 
@@ -182,9 +192,11 @@ class Store:
             versions: Of models and packages, by name.
             collection: Key of the records to read; `config.collection_digest` unless given.
             fresh: Begin a new run in any case.
+            budget: US dollars that it may spend, to show beside what it spends; None for no bound.
         """
+        given = (config, name, versions or {}, collection)
         with self._database.writing() as connection:
-            return runs.begin(connection, config, name, versions or {}, collection, fresh=fresh)
+            return runs.begin(connection, *given, fresh=fresh, budget=budget)
 
     def has_run(self, config: RunConfig) -> bool:
         """Whether a run of `config` was begun before."""
@@ -309,7 +321,8 @@ class Store:
                 payload=dump(explanation.to_json()),
                 made=now(),
             )
-            runs.finish_unit(connection, run, feature, *part_of(explanation))
+            if runs.finish_unit(connection, run, feature, *part_of(explanation)) or key is not None:
+                listing.refresh(connection, run, feature)
             return key is not None
 
     def put_score(self, run: str, score: Score) -> bool:
@@ -349,7 +362,8 @@ class Store:
                 connection.execute(
                     insert(schema.predictions).values(score=key, payload=packed(predictions))
                 )
-            runs.finish_unit(connection, run, feature, *part_of(score))
+            if runs.finish_unit(connection, run, feature, *part_of(score)) or key is not None:
+                listing.refresh(connection, run, feature)
             return key is not None
 
     def explanation_of(self, run: str, feature: FeatureId, explainer: str) -> Explanation | None:
@@ -443,7 +457,9 @@ class Store:
         """Notes that a unit is finished which leaves neither explanation nor score."""
         with self._database.writing() as connection:
             runs.known(connection, run)
-            runs.finish_unit(connection, run, feature_id(connection, feature), stage, part)
+            row = feature_id(connection, feature)
+            if runs.finish_unit(connection, run, row, stage, part):
+                listing.refresh(connection, run, row)
 
     def done(self, run: str, stage: str) -> frozenset[tuple[FeatureId, str]]:
         """The finished units of `stage`: each a feature and a part, as `part_of` names it."""
@@ -468,7 +484,10 @@ class Store:
         """Keeps why a unit was given up, in place of an earlier reason of the same unit."""
         with self._database.writing() as connection:
             runs.known(connection, run)
-            runs.put_failure(connection, run, feature, stage, part, kind, message, reply)
+            given = (stage, part, kind, message, reply)
+            row = runs.put_failure(connection, run, feature, *given)
+            if row is not None:
+                listing.refresh(connection, run, row)
 
     def failures(self, run: str) -> list[Failure]:
         """What is given up in `run`, in the order it was."""

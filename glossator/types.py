@@ -8,6 +8,7 @@ explainer it is a short text with one number a token.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -60,7 +61,7 @@ def _from_json(wanted: Any, data: Any) -> Any:
         pairs = _of_type(data, Mapping).items()
         return {str(key): _from_json(arguments[1], item) for key, item in pairs}
     if dataclasses.is_dataclass(wanted) and isinstance(wanted, type):
-        hints = typing.get_type_hints(wanted)
+        hints = _hints(wanted)
         unknown = set(_of_type(data, Mapping)) - set(hints)
         if unknown:
             named = ", ".join(sorted(map(str, unknown)))
@@ -71,6 +72,12 @@ def _from_json(wanted: Any, data: Any) -> Any:
     if wanted is float:
         return float(_of_type(data, int | float))
     return _of_type(data, wanted)
+
+
+@functools.cache
+def _hints(wanted: type[Any]) -> dict[str, Any]:
+    """The types of the fields of a type of this module; a record asks for them 500 times."""
+    return typing.get_type_hints(wanted)
 
 
 def _of_type(data: Any, wanted: Any) -> Any:

@@ -46,6 +46,7 @@ GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
         (
             *("store", "schema", "database", "rows", "runs", "records", "calls", "replies"),
             *("batches", "tables", "export", "migrations", "notebooks"),
+            *("listing", "selection", "narrowing", "browsing", "overview", "dossier", "words"),
         ),
     ),
     "datasets": (3, ("datasets", "experiments", *(f"sae.{name}" for name in _TRAINING))),

@@ -27,6 +27,7 @@ from glossator.cli.export import export_command
 from glossator.cli.investigate import investigate_command
 from glossator.cli.list import list_command
 from glossator.cli.report import report_command
+from glossator.cli.review import review_command
 from glossator.cli.run import collect_command, explain_command, run_command, score_command
 from glossator.cli.sae import sae_app
 from glossator.cli.session import make_session
@@ -59,6 +60,7 @@ app.command("show")(show_command)
 app.command("compare")(compare_command)
 app.command("export")(export_command)
 app.command("report")(report_command)
+app.command("review")(review_command)
 app.command("doctor")(doctor_command)
 app.add_typer(sae_app, name="sae")
 app.add_typer(direction_app, name="direction")

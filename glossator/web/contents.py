@@ -210,7 +210,7 @@ def _page(
             if record and record.histogram
             else Markup("")
         ),
-        train=_excerpts(record.train, peak, room) if record else (),
+        train=excerpts(record.train, peak, room) if record else (),
         n_train=len(record.train.examples) if record else 0,
         held_out=held_out(by_token[:4], peak, room.predicted),
         judged=tuple((s, judged) for s, judged in by_window if judged),
@@ -219,7 +219,8 @@ def _page(
     )
 
 
-def _excerpts(split: Split, peak: float, room: Room) -> tuple[Shown, ...]:
+def excerpts(split: Split, peak: float, room: Room) -> tuple[Shown, ...]:
+    """As many windows of each stratum as there is `room` for, shaded up to `peak`."""
     groups: dict[str, list[Example]] = {}
     for example in split.examples:
         groups.setdefault(example.stratum, []).append(example)

@@ -14,7 +14,6 @@ import tempfile
 from datetime import datetime
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from glossator.errors import StoreError
@@ -22,8 +21,8 @@ from glossator.scorers.build import limits_of
 from glossator.scorers.compare import paired_difference
 from glossator.store import Run, Store
 from glossator.types import Score
-from glossator.web import figures, heldout, words
 from glossator.web.contents import read_contents
+from glossator.web.environment import environment
 from glossator.web.views import Contents
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -63,7 +62,9 @@ def render(contents: Contents) -> str:
         f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; "
         "base-uri 'none'; form-action 'none'"
     )
-    template = _environment().get_template("report.html.j2")
+    made = environment(_TEMPLATES)
+    made.globals.update(limits_of=limits_of)
+    template = made.get_template("report.html.j2")
     return template.render(
         c=contents,
         run=contents.run,
@@ -91,40 +92,6 @@ def _ours(name: str) -> Markup:
 def _source(text: str) -> str:
     """How a content security policy names exactly this text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        t=words.shown,
-        name=words.broken,
-        a=words.attribute,
-        fig=words.figure,
-        short=words.short,
-        share=words.share,
-        prob=words.probability,
-        dollars=words.dollars,
-        duration=words.duration,
-        local=words.local_name,
-    )
-    environment.globals.update(
-        count=words.count,
-        limits_of=limits_of,
-        axis_row=figures.axis_row,
-        dot_row=figures.dot_row,
-        Axis=figures.Axis,
-        Dot=figures.Dot,
-        key_mark=figures.key_mark,
-        series_class=figures.series_class,
-        swatches=heldout.swatches,
-    )
-    return environment
 
 
 def _write(target: Path, data: bytes) -> None:

@@ -1,0 +1,1 @@
+"""The review pages: a server on this machine that shows what a store holds."""

@@ -1,0 +1,73 @@
+"""The page of one feature."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, HTTPException, Request
+from starlette.responses import RedirectResponse, Response
+
+from glossator.dossier import Dossier
+from glossator.store import Run, Store
+from glossator.types import FeatureId
+from glossator.web.server.asked import chosen, runs_of, store_of
+from glossator.web.server.feature_view import view_of
+from glossator.web.server.features import SAID
+from glossator.web.server.render import page
+
+router = APIRouter(include_in_schema=False)
+
+_LARGEST = 2**31
+"""Rows are below it."""
+
+
+@router.get("/features/{name:path}")
+def feature_page(
+    request: Request, name: str, run: str = "", a: str = "", b: str = "", windows: str = ""
+) -> Response:
+    """One feature, by its row in the store or by its name.
+
+    `a` and `b` are the explanations to hold side by side; `windows=all` shows every excerpt.
+    """
+    store = store_of(request)
+    runs = runs_of(store)
+    if not (name.isascii() and name.isdigit()):
+        return _renamed(store, name, run)
+    dossier, listed = dossier_of(store, runs, name, run)
+    return page(
+        request,
+        "feature",
+        "features",
+        view=view_of(store, dossier, a, b, whole=windows == "all"),
+        dossier=dossier,
+        run=dossier.run,
+        runs=listed,
+        said=SAID,
+    )
+
+
+def _renamed(store: Store, name: str, run: str) -> Response:
+    """Leads from the name of a feature to its page."""
+    try:
+        row = store.browser.row_of(FeatureId.parse(name))
+    except ValueError:
+        row = None
+    if row is None:
+        raise HTTPException(404, f"There is no feature called {name[:120]!r} in this store.")
+    return RedirectResponse(f"/features/{row}?{urlencode({'run': run} if run else {})}", 303)
+
+
+def dossier_of(
+    store: Store, runs: list[Run], name: str, run: str
+) -> tuple[Dossier, tuple[str, ...]]:
+    """The feature in row `name` as `run` has it, and all runs that have it, the newest first.
+
+    Without a run, it is of the newest that says something of it. A 404 if there is none.
+    """
+    row = int(name) if len(name) < 12 else _LARGEST
+    listed = tuple(store.browser.runs_of(row)) if row < _LARGEST else ()
+    chosen_run = chosen(runs, run or next(iter(listed), None))
+    dossier = store.dossiers.of(chosen_run, row) if row < _LARGEST else None
+    if dossier is None:
+        raise HTTPException(404, f"There is no feature {name[:20]} in this store.")
+    return dossier, listed

@@ -1,0 +1,35 @@
+"use strict";
+// Nothing needs this: it follows runs that are going, and moves through lists by keys.
+
+// The part of a page that changes while a run is going is fetched again, and put in its place.
+const live = document.querySelector("[data-live]");
+async function follow() {
+  if (document.hidden) return true;
+  const reply = await fetch(live.dataset.live, { headers: { accept: "text/html" } });
+  if (!reply.ok) return true;
+  const part = new DOMParser().parseFromString(await reply.text(), "text/html").body;
+  const open = live.contains(document.activeElement) || live.querySelector("details[open]");
+  // Who reads or moves inside is not disturbed.
+  if (!open) live.replaceChildren(...part.childNodes);
+  return !part.querySelector || live.querySelector("[data-going=no]") === null;
+}
+function later() {
+  setTimeout(() => follow().catch(() => true).then((going) => { if (going) later(); }), 3000);
+}
+if (live) later();
+
+// "/" goes to the search, j and k along the rows of a list.
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input, select, textarea")) return;
+  if (event.key === "/") {
+    const search = document.querySelector("input[type=search]");
+    if (search) { event.preventDefault(); search.focus(); }
+  } else if (event.key === "j" || event.key === "k") {
+    const links = [...document.querySelectorAll("table.list tbody th a")];
+    if (!links.length) return;
+    const now = links.indexOf(document.activeElement);
+    const next = event.key === "j" ? Math.min(now + 1, links.length - 1) : Math.max(now - 1, 0);
+    links[next].focus();
+  }
+});
