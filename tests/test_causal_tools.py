@@ -563,5 +563,11 @@ def test_the_tools_on_the_bundled_model_find_what_a_latent_writes_and_leave_it_a
         ("attention_pattern", {"layer": 30, "head": 3, "texts": [clean]}),
     ]
     assert fuzz(lab, calls) == len(calls) - 2
+    broken: Any = _Broken(coder, every=2)
+    fragile = experiments.on(record.feature, record.train.peak, broken)
+    lab = replace(lab, live=fragile, inside=experiments.inside(fragile))
+    for name, arguments in (calls[1], ("steer", {"tokens": [" river"]})):
+        with pytest.raises(FloatingPointError, match="on purpose"):
+            run(name, lab, **arguments)
     assert state_of(subject) == state
     assert torch.equal(world.logits(), before)
