@@ -15,7 +15,7 @@ from glossator.datasets.directions import Direction, projector
 from glossator.datasets.planted import collect_planted
 from glossator.errors import ConfigError, ProviderError, Refused, Unsupported
 from glossator.experiments import Experiments, FunctionLive, SubjectLive, live_function
-from glossator.live import Activations, Attention, NextToken, Promotion
+from glossator.live import Activations, Attention, NextToken, Promotion, TokenShift
 from glossator.llm import Can, Reply, Request, ScriptedLLM
 from glossator.scorers.build import build_scorer
 from glossator.scorers.choice import rotations
@@ -330,6 +330,11 @@ class PlantedHead:
     async def next_tokens(
         self, texts: Sequence[str], clamp: float, n: int = 10
     ) -> tuple[NextToken, ...]:
+        raise Unsupported("no")
+
+    async def shifts(
+        self, texts: Sequence[str], tokens: Sequence[str], clamp: float, n_like: int = 50
+    ) -> tuple[TokenShift, ...]:
         raise Unsupported("no")
 
     async def continuations(
