@@ -35,6 +35,7 @@ from glossator.evidence import (
 )
 from glossator.llm import LLM
 from glossator.notebook import Notebook
+from glossator.types import JSON
 
 MOVED = 0.02
 """A round in which no probability changes by more has moved nothing."""
@@ -307,18 +308,13 @@ class Inquiry:
     ) -> list[Design]:
         n = self.settings.n_texts
         lab = self.lab
-        shares = beliefs_of(state).probabilities
-        ranked = sorted(alive, key=lambda h: -shares[h.id])
-        first = ranked[0]
-        others = [h for h in ranked[1:] if h.trigger.lower() != first.trigger.lower()]
-        new = [h for h in others if not self._contrasted(first, h)]
-        second = next(iter([*new, *others]), first)
+        first, second, writes = self._pair(state, number, alive)
         found: list[Design | None] = []
         doubts = self.notebook.get(f"doubts {number - 1}")
         if doubts is not None and isinstance(written := doubts.content["texts"], list):
             texts = [str(t) for t in written]
             found.append(designing.texts(texts[:n], f"whether {first.id} stands up to doubt"))
-        if first is not second and self._writes():
+        if first is not second and writes:
             request = prompts.contrast(first, second, n, state.get("notes", [])[-3:])
             key = f"contrast {first.id} {second.id}"
             made = await self._asking.ask(key, request, prompts.read_texts)
@@ -332,6 +328,29 @@ class Inquiry:
             found.append(await designing.searched(lab, first, second, n))
         found.append(await self._steering(state, number, alive))
         return [design for design in found if design is not None]
+
+    def _pair(
+        self, state: State, number: int, alive: Sequence[Hypothesis]
+    ) -> tuple[Hypothesis, Hypothesis, bool]:
+        """The two that this round is to tell apart, and whether texts are asked for.
+
+        It is written down, for what is asked in the round changes what would be chosen next.
+        """
+        key = f"round {number}"
+        if (entry := self.notebook.get(key)) is None:
+            shares = beliefs_of(state).probabilities
+            ranked = sorted(alive, key=lambda h: -shares[h.id])
+            first = ranked[0]
+            others = [h for h in ranked[1:] if h.trigger.lower() != first.trigger.lower()]
+            new = [h for h in others if not self._contrasted(first, h)]
+            second = next(iter([*new, *others]), first)
+            said: dict[str, JSON]
+            said = {"first": first.id, "second": second.id, "writes": self._writes()}
+            self.notebook.put(key, "round", said)
+        else:
+            said = dict(entry.content)
+        named = {h.id: h for h in alive}
+        return named[str(said["first"])], named[str(said["second"])], bool(said["writes"])
 
     def _contrasted(self, first: Hypothesis, second: Hypothesis) -> bool:
         """Whether texts between the two were asked for before."""

@@ -76,3 +76,5 @@ class Lab:
     """Train and dev text; None where there is no corpus at hand."""
     nearest: Nearest | None = None
     seed: int = 0
+    shows_dev: bool = True
+    """Whether tools may show dev windows. Not in an inquiry, which compares hypotheses on them."""

@@ -92,6 +92,7 @@ class RunInquirer:
             Withheld(bench.search, compared) if bench.search is not None else None,
             bench.nearest,
             config.seed,
+            shows_dev=False,
         )
 
         def judge(explanation: Explanation) -> Judge:

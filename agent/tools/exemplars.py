@@ -10,6 +10,7 @@ from glossator.agent.lab import Lab
 from glossator.agent.tools.lists import MOST, together
 from glossator.agent.tools.shown import marked
 from glossator.agent.tools.table import Arguments, Cost
+from glossator.errors import Unsupported
 from glossator.evidence import Finding, Question
 from glossator.scorers.sample import chance_for
 
@@ -47,6 +48,8 @@ class Exemplars:
         """Drawn at random from the stratum."""
         seen = lab.seen
         splits = [seen.train] if arguments.pools == "train" else [seen.train, seen.dev]
+        if len(splits) > 1 and not lab.shows_dev:
+            raise Unsupported("hypotheses are compared on dev windows here: ask for train")
         own = [
             (split, example)
             for split in splits
