@@ -71,6 +71,12 @@ KEYS: dict[str, Callable[[Listed], Any]] = {
     "simulation": lambda row: row.marks["simulation"].value if "simulation" in row.marks else None,
     "detection": lambda row: row.marks["detection"].value if "detection" in row.marks else None,
 }
+
+
+def flagged(flag: str) -> Callable[[Filled, Listed], bool]:
+    return lambda all, row: flag in row.flags
+
+
 FILTERS: dict[str, tuple[dict[str, Any], Callable[[Filled, Listed], bool]]] = {
     "nothing": ({}, lambda all, row: True),
     "kinds": (
@@ -80,7 +86,7 @@ FILTERS: dict[str, tuple[dict[str, Any], Callable[[Filled, Listed], bool]]] = {
     "site": ({"sites": (SITES[1],)}, lambda all, row: row.feature.site == SITES[1]),
     "numbers": ({"numbers": (3, 8)}, lambda all, row: row.feature.index in (3, 8)),
     "explainer": ({"explainers": ("unigram",)}, lambda all, row: row.explainer == "unigram"),
-    **{flag: ({"flags": (flag,)}, lambda all, row, flag=flag: flag in row.flags) for flag in FLAGS},
+    **{flag: ({"flags": (flag,)}, flagged(flag)) for flag in FLAGS},
     "unexplained": ({"flags": ("unexplained",)}, lambda all, row: not row.explainer),
     "density": (
         {"ranges": {"density": (0.01, None)}},
