@@ -16,7 +16,7 @@ from glossator.words import match_query, words_of
 FEW = 5000
 """Features that are looked up and sorted rather than met on the way along an order."""
 FEW_FLAGGED = 5 * FEW
-"""Of flagged ones more, along scores: those go together, so that none may be met for long."""
+"""Of flagged ones more, where it is by scores, too: both go together, and none may ever be met."""
 _WORDS = table(schema.WORDS, column("rowid"), column(schema.WORDS))
 _Test: TypeAlias = Callable[[Any], ColumnElement[bool]]
 
@@ -91,7 +91,7 @@ def narrowings(selection: Selection, order: Order, *, sqlite: bool) -> Iterator[
             at_hand = name == selection.sort
             yield replace(there, holds=inside(order.key)) if at_hand else there
     for flag in selection.flags:
-        yield _flagged(flag, selection.run, order)
+        yield _flagged(flag, selection, order)
     if selection.text.strip():
         yield _searched(selection.text, selection.run, order, sqlite=sqlite)
 
@@ -123,14 +123,16 @@ def _inside(bounds: Bounds) -> _Test:
     return test
 
 
-def _flagged(flag: str, run: str, order: Order) -> Narrowing:
-    b, marked = schema.bests.alias().c, schema.flags.alias().c
+def _flagged(flag: str, selection: Selection, order: Order) -> Narrowing:
+    b, marked, run = schema.bests.alias().c, schema.flags.alias().c, selection.run
     if flag == UNEXPLAINED:
         said = select(literal(1)).where(b.run == run, b.feature == order.feature)
         return Narrowing(~exists(said), None, 0)
     own = and_(marked.run == run, marked.flag == flag)
     here = select(literal(1)).where(own, marked.feature == order.feature)
-    few = FEW_FLAGGED if order.source in (schema.marks, schema.bests) else FEW
+    by_score = order.source in (schema.marks, schema.bests)
+    by_score = by_score or bool(set(selection.ranges) - {"density", "peak"})
+    few = FEW_FLAGGED if by_score or len(selection.flags) > 1 else FEW
     return Narrowing(exists(here), select(marked.feature).where(own), few)
 
 
