@@ -122,13 +122,16 @@ FILTERS: dict[str, tuple[dict[str, Any], Callable[[Filled, Listed], bool]]] = {
 }
 
 
-@pytest.mark.parametrize("few", [0, 5000], ids=["along the order", "looked up"])
+@pytest.mark.parametrize(
+    "few", [(0, 0), (5000, 5000), (0, 5000)], ids=["along the order", "looked up", "flags alone"]
+)
 @pytest.mark.parametrize("name", list(FILTERS))
 def test_a_list_has_the_features_that_it_says_in_the_order_that_it_says(
-    filled: Filled, name: str, few: int, monkeypatch: pytest.MonkeyPatch
+    filled: Filled, name: str, few: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name_of in ("FEW", "FEW_FLAGGED"):
-        monkeypatch.setattr(f"glossator.narrowing.{name_of}", few)
+    for module in ("narrowing", "browsing"):
+        monkeypatch.setattr(f"glossator.{module}.FEW", few[0])
+    monkeypatch.setattr("glossator.narrowing.FEW_FLAGGED", few[1])
     options, holds_of = FILTERS[name]
     for sort, descending in itertools.product(KEYS, (False, True)):
         key = KEYS[sort]
@@ -139,7 +142,7 @@ def test_a_list_has_the_features_that_it_says_in_the_order_that_it_says(
         assert found == [row.row for row in wanted], (sort, descending)
         n = filled.store.browser.page(selection).n
         assert n in (None, len(wanted))
-        assert n is not None or not few or name in ("nothing", "unexplained", "signs alone")
+        assert n is not None or not few[0] or name in ("nothing", "unexplained", "signs alone")
 
 
 def test_something_is_left_and_something_left_out_by_each_filter(filled: Filled) -> None:
