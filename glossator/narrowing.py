@@ -70,7 +70,8 @@ def narrowings(selection: Selection, order: Order, *, sqlite: bool) -> Iterator[
     listed, own = s.collection == selection.collection, b.run == selection.run
     if selection.kinds:
         kinds = [kind.value for kind in selection.kinds]
-        yield _narrowing(order, s.kind, lambda c: c.in_(kinds), s.feature, listed)
+        of_kind = _narrowing(order, s.kind, lambda c: c.in_(kinds), s.feature, listed)
+        yield _within_the_site(of_kind, s.feature, selection)
     if selection.sites:
         yield _narrowing(order, f.site, lambda c: c.in_(selection.sites), f.id)
     if selection.numbers:
@@ -112,6 +113,19 @@ def _narrowing(
     return Narrowing(exists(here.correlate(order.source)), features, FEW)
 
 
+def _within_the_site(found: Narrowing, feature: Any, selection: Selection) -> Narrowing:
+    """`found`, its features only as far as those of the one site reach that is asked for.
+
+    The features of a site are stored together, and the index that finds them is in their order.
+    """
+    if len(selection.sites) != 1 or found.features is None:
+        return found
+    f = schema.features.c
+    ends = (select(end(f.id)).where(f.site == selection.sites[0]) for end in (func.min, func.max))
+    first, last = (end.scalar_subquery() for end in ends)
+    return replace(found, features=found.features.where(feature.between(first, last)))
+
+
 def _inside(bounds: Bounds) -> _Test:
     low, high = bounds
 
@@ -133,7 +147,8 @@ def _flagged(flag: str, selection: Selection, order: Order) -> Narrowing:
     by_score = order.source in (schema.marks, schema.bests)
     by_score = by_score or bool(set(selection.ranges) - {"density", "peak"})
     few = FEW_FLAGGED if by_score or len(selection.flags) > 1 else FEW
-    return Narrowing(exists(here), select(marked.feature).where(own), few)
+    found = Narrowing(exists(here), select(marked.feature).where(own), few)
+    return _within_the_site(found, marked.feature, selection)
 
 
 def _searched(text: str, run: str, order: Order, *, sqlite: bool) -> Narrowing:

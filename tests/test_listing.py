@@ -115,6 +115,14 @@ FILTERS: dict[str, tuple[dict[str, Any], Callable[[Filled, Listed], bool]]] = {
         lambda all, row: any("résumé" in text for text in all.texts[row.row]),
     ),
     "signs alone": ({"text": "%_"}, lambda all, row: False),
+    "a kind at a site": (
+        {"kinds": (Kind.DEAD, Kind.NGRAM), "sites": (SITES[1],)},
+        lambda all, row: row.kind in (Kind.DEAD, Kind.NGRAM) and row.feature.site == SITES[1],
+    ),
+    "a flag at a site": (
+        {"flags": ("failed",), "sites": (SITES[0],)},
+        lambda all, row: "failed" in row.flags and row.feature.site == SITES[0],
+    ),
     "two": (
         {"kinds": (Kind.OTHER, Kind.DENSE), "ranges": {"peak": (3.0, None)}},
         lambda all, row: row.kind in (Kind.OTHER, Kind.DENSE) and row.peak >= 3,
