@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 
 from glossator import schema
-from glossator.narrowing import Narrowing, Order, narrowings
+from glossator.narrowing import FEW, Narrowing, Order, narrowings
 from glossator.selection import Cursor, Listed, Listing, Mark, Selection
 from glossator.types import FeatureId, Kind
 
@@ -161,7 +161,7 @@ def _query(connection: Connection, selection: Selection) -> tuple[Select[Any], b
     sqlite, order = connection.dialect.name == "sqlite", Order.of(selection)
     key, feature = order.key, order.feature
     narrowed = [*narrowings(selection, order, sqlite=sqlite)]
-    few, ids = _fewest(connection, narrowed)
+    few, n = _fewest(connection, narrowed)
     conditions = [*order.where, *(one.holds for one in narrowed if one is not few)]
     if order.source is not schema.summaries:
         kept = schema.summaries.c
@@ -173,39 +173,41 @@ def _query(connection: Connection, selection: Selection) -> tuple[Select[Any], b
         there, place = tuple_(key, feature), tuple_(literal(cursor.key), literal(cursor.feature))
         conditions.append(there < place if down else there > place)
     query = select(key.label("key"), feature.label("feature"))
-    if few is None:
+    if few is None or few.features is None:
         query = query.select_from(order.source).where(*conditions)
     elif sqlite:
-        # All of them in one parameter. SQLite turns a join round, and walks a whole index to meet
-        # the few: an outer join that it cannot see to be none it leaves as it is.
-        given = func.json_each(json.dumps(list(ids))).table_valued("value")
-        on = and_(feature == given.c.value, *conditions)
-        query = query.select_from(given.outerjoin(order.source, on))
+        # SQLite turns a join round, and walks a whole index to meet the few: an outer join that it
+        # cannot see to be none it leaves as it is.
+        given = _given(connection, few.features, n)
+        on = and_(feature == given, *conditions)
+        query = query.select_from(given.table.outerjoin(order.source, on))
         query = query.where(func.coalesce(feature, 0) != 0)
     else:
-        query = query.select_from(order.source).where(*conditions, feature.in_(ids))
+        query = query.select_from(order.source).where(*conditions, feature.in_(few.features))
     order_by = (key.desc(), feature.desc()) if down else (key, feature)
-    return query.order_by(*order_by).limit(selection.limit + 1), few is not None
+    return query.order_by(*order_by).limit(selection.limit + 1), few is not None and n <= FEW
 
 
-def _fewest(
-    connection: Connection, narrowed: Sequence[Narrowing]
-) -> tuple[Narrowing | None, Sequence[int]]:
-    """The condition that leaves the fewest features, where any leaves few; and those."""
-    best: Narrowing | None = None
-    ids: Sequence[int] = ()
+def _fewest(connection: Connection, narrowed: Sequence[Narrowing]) -> tuple[Narrowing | None, int]:
+    """The condition that leaves the fewest features, where any leaves few; and how many."""
+    best, least = None, 0
     for one in narrowed:
         if one.features is None:
             continue
-        # One step further than allowed, and nothing on the way: that costs no more than a count.
-        beyond = one.features.with_only_columns(literal(1)).offset(one.few).limit(1)
-        if connection.execute(beyond).first() is not None:
-            continue
-        found = connection.execute(one.features.limit(one.few)).scalars().all()
-        if best is None or len(found) < len(ids):
-            best, ids = one, found
-    # An explanation by each of two explainers names its feature twice.
-    return best, [*dict.fromkeys(ids)]
+        some = one.features.limit(one.few + 1).subquery()
+        n = connection.execute(select(func.count()).select_from(some)).scalar_one()
+        if n <= one.few and (best is None or n < least):
+            best, least = one, n
+    return best, least
+
+
+def _given(connection: Connection, features: Select[Any], n: int) -> Any:
+    """The `n` features that `features` finds, each once, as a column of a table."""
+    if n > FEW:
+        # Only flags are so many, and name each feature once; the database keeps them to itself.
+        return features.subquery().c[0]
+    ids = [*dict.fromkeys(connection.execute(features).scalars())]
+    return func.json_each(json.dumps(ids)).table_valued("value").c.value
 
 
 def _listed(

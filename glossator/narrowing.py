@@ -16,7 +16,7 @@ from glossator.words import match_query, words_of
 FEW = 5000
 """Features that are looked up and sorted rather than met on the way along an order."""
 FEW_FLAGGED = 5 * FEW
-"""Of flagged ones more, along scores: those go together, so that none may be met for long."""
+"""Of flagged ones more, where it is by scores, too: both go together, and none may ever be met."""
 _WORDS = table(schema.WORDS, column("rowid"), column(schema.WORDS))
 _Test: TypeAlias = Callable[[Any], ColumnElement[bool]]
 
@@ -70,7 +70,8 @@ def narrowings(selection: Selection, order: Order, *, sqlite: bool) -> Iterator[
     listed, own = s.collection == selection.collection, b.run == selection.run
     if selection.kinds:
         kinds = [kind.value for kind in selection.kinds]
-        yield _narrowing(order, s.kind, lambda c: c.in_(kinds), s.feature, listed)
+        of_kind = _narrowing(order, s.kind, lambda c: c.in_(kinds), s.feature, listed)
+        yield _within_the_site(of_kind, s.feature, selection)
     if selection.sites:
         yield _narrowing(order, f.site, lambda c: c.in_(selection.sites), f.id)
     if selection.numbers:
@@ -91,7 +92,7 @@ def narrowings(selection: Selection, order: Order, *, sqlite: bool) -> Iterator[
             at_hand = name == selection.sort
             yield replace(there, holds=inside(order.key)) if at_hand else there
     for flag in selection.flags:
-        yield _flagged(flag, selection.run, order)
+        yield _flagged(flag, selection, order)
     if selection.text.strip():
         yield _searched(selection.text, selection.run, order, sqlite=sqlite)
 
@@ -112,6 +113,19 @@ def _narrowing(
     return Narrowing(exists(here.correlate(order.source)), features, FEW)
 
 
+def _within_the_site(found: Narrowing, feature: Any, selection: Selection) -> Narrowing:
+    """`found`, its features only as far as those of the one site reach that is asked for.
+
+    The features of a site are stored together, and the index that finds them is in their order.
+    """
+    if len(selection.sites) != 1 or found.features is None:
+        return found
+    f = schema.features.c
+    ends = (select(end(f.id)).where(f.site == selection.sites[0]) for end in (func.min, func.max))
+    first, last = (end.scalar_subquery() for end in ends)
+    return replace(found, features=found.features.where(feature.between(first, last)))
+
+
 def _inside(bounds: Bounds) -> _Test:
     low, high = bounds
 
@@ -123,15 +137,18 @@ def _inside(bounds: Bounds) -> _Test:
     return test
 
 
-def _flagged(flag: str, run: str, order: Order) -> Narrowing:
-    b, marked = schema.bests.alias().c, schema.flags.alias().c
+def _flagged(flag: str, selection: Selection, order: Order) -> Narrowing:
+    b, marked, run = schema.bests.alias().c, schema.flags.alias().c, selection.run
     if flag == UNEXPLAINED:
         said = select(literal(1)).where(b.run == run, b.feature == order.feature)
         return Narrowing(~exists(said), None, 0)
     own = and_(marked.run == run, marked.flag == flag)
     here = select(literal(1)).where(own, marked.feature == order.feature)
-    few = FEW_FLAGGED if order.source in (schema.marks, schema.bests) else FEW
-    return Narrowing(exists(here), select(marked.feature).where(own), few)
+    by_score = order.source in (schema.marks, schema.bests)
+    by_score = by_score or bool(set(selection.ranges) - {"density", "peak"})
+    few = FEW_FLAGGED if by_score or len(selection.flags) > 1 else FEW
+    found = Narrowing(exists(here), select(marked.feature).where(own), few)
+    return _within_the_site(found, marked.feature, selection)
 
 
 def _searched(text: str, run: str, order: Order, *, sqlite: bool) -> Narrowing:

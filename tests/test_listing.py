@@ -71,6 +71,12 @@ KEYS: dict[str, Callable[[Listed], Any]] = {
     "simulation": lambda row: row.marks["simulation"].value if "simulation" in row.marks else None,
     "detection": lambda row: row.marks["detection"].value if "detection" in row.marks else None,
 }
+
+
+def flagged(flag: str) -> Callable[[Filled, Listed], bool]:
+    return lambda all, row: flag in row.flags
+
+
 FILTERS: dict[str, tuple[dict[str, Any], Callable[[Filled, Listed], bool]]] = {
     "nothing": ({}, lambda all, row: True),
     "kinds": (
@@ -80,7 +86,7 @@ FILTERS: dict[str, tuple[dict[str, Any], Callable[[Filled, Listed], bool]]] = {
     "site": ({"sites": (SITES[1],)}, lambda all, row: row.feature.site == SITES[1]),
     "numbers": ({"numbers": (3, 8)}, lambda all, row: row.feature.index in (3, 8)),
     "explainer": ({"explainers": ("unigram",)}, lambda all, row: row.explainer == "unigram"),
-    **{flag: ({"flags": (flag,)}, lambda all, row, flag=flag: flag in row.flags) for flag in FLAGS},
+    **{flag: ({"flags": (flag,)}, flagged(flag)) for flag in FLAGS},
     "unexplained": ({"flags": ("unexplained",)}, lambda all, row: not row.explainer),
     "density": (
         {"ranges": {"density": (0.01, None)}},
@@ -109,6 +115,14 @@ FILTERS: dict[str, tuple[dict[str, Any], Callable[[Filled, Listed], bool]]] = {
         lambda all, row: any("résumé" in text for text in all.texts[row.row]),
     ),
     "signs alone": ({"text": "%_"}, lambda all, row: False),
+    "a kind at a site": (
+        {"kinds": (Kind.DEAD, Kind.NGRAM), "sites": (SITES[1],)},
+        lambda all, row: row.kind in (Kind.DEAD, Kind.NGRAM) and row.feature.site == SITES[1],
+    ),
+    "a flag at a site": (
+        {"flags": ("failed",), "sites": (SITES[0],)},
+        lambda all, row: "failed" in row.flags and row.feature.site == SITES[0],
+    ),
     "two": (
         {"kinds": (Kind.OTHER, Kind.DENSE), "ranges": {"peak": (3.0, None)}},
         lambda all, row: row.kind in (Kind.OTHER, Kind.DENSE) and row.peak >= 3,
@@ -116,13 +130,16 @@ FILTERS: dict[str, tuple[dict[str, Any], Callable[[Filled, Listed], bool]]] = {
 }
 
 
-@pytest.mark.parametrize("few", [0, 5000], ids=["along the order", "looked up"])
+@pytest.mark.parametrize(
+    "few", [(0, 0), (5000, 5000), (0, 5000)], ids=["along the order", "looked up", "flags alone"]
+)
 @pytest.mark.parametrize("name", list(FILTERS))
 def test_a_list_has_the_features_that_it_says_in_the_order_that_it_says(
-    filled: Filled, name: str, few: int, monkeypatch: pytest.MonkeyPatch
+    filled: Filled, name: str, few: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name_of in ("FEW", "FEW_FLAGGED"):
-        monkeypatch.setattr(f"glossator.narrowing.{name_of}", few)
+    for module in ("narrowing", "browsing"):
+        monkeypatch.setattr(f"glossator.{module}.FEW", few[0])
+    monkeypatch.setattr("glossator.narrowing.FEW_FLAGGED", few[1])
     options, holds_of = FILTERS[name]
     for sort, descending in itertools.product(KEYS, (False, True)):
         key = KEYS[sort]
@@ -133,7 +150,7 @@ def test_a_list_has_the_features_that_it_says_in_the_order_that_it_says(
         assert found == [row.row for row in wanted], (sort, descending)
         n = filled.store.browser.page(selection).n
         assert n in (None, len(wanted))
-        assert n is not None or not few or name in ("nothing", "unexplained", "signs alone")
+        assert n is not None or not few[0] or name in ("nothing", "unexplained", "signs alone")
 
 
 def test_something_is_left_and_something_left_out_by_each_filter(filled: Filled) -> None:

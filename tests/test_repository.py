@@ -66,7 +66,14 @@ def test_a_wheel_hides_no_other_package(wheel: list[str]) -> None:
 def test_a_wheel_has_what_is_no_python(wheel: list[str]) -> None:
     data = {
         str(path.relative_to(ROOT))
-        for pattern in ("py.typed", "migrations/*.mako", "web/templates/*", "scorers/tiny/tiny.*")
+        for pattern in (
+            "py.typed",
+            "migrations/*.mako",
+            "web/**/*.j2",
+            "web/**/*.css",
+            "web/**/*.js",
+            "scorers/tiny/tiny.*",
+        )
         for path in (ROOT / "glossator").glob(pattern)
     }
     assert "glossator/py.typed" in data

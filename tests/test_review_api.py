@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import schemathesis
@@ -10,6 +11,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import response_schema_conformance
 
 from glossator.store import open_store
@@ -35,11 +37,12 @@ def test_no_question_makes_the_server_fail(
 ) -> None:
     asked = []
     for found in app_schema.get_all_operations():
+        assert isinstance(found, Ok)
         operation = found.ok()
 
         @given(case=operation.as_strategy(generation_mode=mode))
         @settings(max_examples=60, database=None, suppress_health_check=list(HealthCheck))
-        def ask(case: schemathesis.Case) -> None:
+        def ask(case: schemathesis.Case[Any]) -> None:
             case.call_and_validate(
                 headers={"host": "127.0.0.1"},
                 checks=[not_a_server_error, response_schema_conformance],

@@ -19,7 +19,7 @@ from tests.source_tree import ROOT
 from tests.test_report import HOSTILE
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Dialog, Page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
@@ -68,7 +68,12 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     wrong: list[str] = []
     opened.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
     opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
+
+    def dismiss(dialog: Dialog) -> None:
+        wrong.append(dialog.message)
+        dialog.dismiss()
+
+    opened.on("dialog", dismiss)
     opened.on(
         "request", lambda sent: None if sent.url.startswith(address) else wrong.append(sent.url)
     )

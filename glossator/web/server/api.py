@@ -16,7 +16,7 @@ from glossator.types import Kind, to_json
 from glossator.web.server.asked import chosen, runs_of, selection_of, store_of
 from glossator.web.server.feature import dossier_of
 from glossator.web.server.render import page
-from glossator.web.server.runs import summed
+from glossator.web.server.runs import counts_of
 
 router = APIRouter(prefix="/api")
 
@@ -171,7 +171,7 @@ def api_feature(
 
 def _run(request: Request, run: Run) -> RunSummary:
     store = store_of(request)
-    counts = summed(request, store, run).counts
+    counts = counts_of(request, store, run)
     spent, calls = store.spent(run.id)
     return RunSummary(
         *(run.id, run.name, run.status.value, run.started, run.finished, run.seed),

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from glossator.errors import StoreError
+from glossator.overview import Counts
 from glossator.web.server import api, exports, feature, features, runs, static
 from glossator.web.server.kept import Kept
 from glossator.web.server.opened import NothingYet, Opened
@@ -48,6 +49,7 @@ def create_app(store_url: str, *, host: str = "127.0.0.1", token: str = "") -> F
     app.state.opened = opened
     app.state.shown = _without_password(store_url)
     app.state.facets = Kept[features.Facets]()
+    app.state.counts = Kept[Counts]()
     app.state.overviews = Kept[runs.Summed]()
     app.state.guard = Guard(token or secrets.token_urlsafe(24), host)
     app.add_middleware(Security, guard=app.state.guard)

@@ -52,12 +52,19 @@ class RunLine:
 
 @dataclass(frozen=True, slots=True)
 class Summed:
-    """What of a run takes long to count."""
+    """What of a run takes long to sum up."""
 
-    counts: Counts
     spreads: list[Spread]
     sites: list[SiteLine]
     ledger: list[LedgerLine]
+
+
+def counts_of(request: Request, store: Store, run: Run) -> Counts:
+    """How much there is of `run`, as counted of late."""
+    kept: Kept[Counts] = request.app.state.counts
+    # The status is of the key, so that the end of a run is told whole.
+    key = (run.id, run.status)
+    return kept.get(key, lambda: store.overview.counts(run.id, run.collection))
 
 
 def summed(request: Request, store: Store, run: Run) -> Summed:
@@ -66,14 +73,12 @@ def summed(request: Request, store: Store, run: Run) -> Summed:
     def count() -> Summed:
         overview = store.overview
         return Summed(
-            overview.counts(run.id, run.collection),
             overview.spreads(run.id),
             overview.sites(run.id),
             overview.ledger(run.id),
         )
 
     kept: Kept[Summed] = request.app.state.overviews
-    # The status is of the key, so that the end of a run is told whole.
     return kept.get((run.id, run.status), count)
 
 
@@ -97,7 +102,7 @@ def _all(request: Request, template: str) -> Response:
 
 
 def _line(request: Request, store: Store, run: Run) -> RunLine:
-    counts = summed(request, store, run).counts
+    counts = counts_of(request, store, run)
     return RunLine(run, counts, store.spent(run.id), took(run))
 
 
@@ -118,7 +123,7 @@ def _whole(request: Request, name: str) -> dict[str, Any]:
     run = chosen(runs_of(store), name)
     overview = store.overview
     known = summed(request, store, run)
-    counts, spreads = known.counts, known.spreads
+    counts, spreads = counts_of(request, store, run), known.spreads
     failures = store.failures(run.id)
     charts: list[tuple[Any, Markup]] = [(spread, spread_chart(spread)) for spread in spreads]
     named = {
