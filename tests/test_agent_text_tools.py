@@ -541,3 +541,10 @@ def test_an_inquiry_finds_no_text_on_which_its_hypotheses_are_compared() -> None
     ):
         assert {f.pool for f in found} == {Pool.TRAIN, Pool.DEV}
         assert not compared & {f.document for f in found}
+
+
+def test_it_is_told_in_how_many_texts_there_was_anything_to_lose() -> None:
+    drop: JSON = {"kind": "drop", "word": "river"}
+    texts: JSON = ["the old river", "the river Rivers", "no River here"]
+    found = run("minimal_pairs", lab_of(rivers), texts=texts, changes=[drop])
+    assert found.text.startswith("as they are, it fires in 2 of 3 texts\n")
