@@ -171,7 +171,7 @@ class CorpusSearch:
         with self._embedding:
             if self._meant is None:
                 # those of like length together, so that little is padded
-                some = sorted(_spread(held.windows, self.most_meant), key=lambda w: len(w.text))
+                some = sorted(_evenly(held.windows, self.most_meant), key=lambda w: len(w.text))
                 parts = [
                     self.embedder.embed([w.text for w in some[i : i + _EMBEDDED_AT_ONCE]])
                     for i in range(0, len(some), _EMBEDDED_AT_ONCE)
@@ -248,6 +248,11 @@ def _drawn(corpus: Corpus, seed: int, characters: int) -> list[Document]:
         while held - len(heap[0][2].text) >= characters:
             held -= len(heapq.heappop(heap)[2].text)
     return [document for _, _, document in sorted(heap, key=lambda one: (-one[0], one[1]))]
+
+
+def _evenly(windows: Sequence[Found], n: int) -> Sequence[Found]:
+    """At most `n` at even distances, so from all places of documents and not their beginnings."""
+    return windows[:: max(1, -(-len(windows) // n))]
 
 
 def _folded(text: str) -> str:

@@ -17,6 +17,7 @@ from glossator.agent.executor import arguments_of, tool_called
 from glossator.agent.lab import Lab, Nearest, Seen
 from glossator.agent.tools.lists import MOST
 from glossator.agent.tools.minimal_pairs import Change, shuffled
+from glossator.agent.tools.search_corpus import place_of
 from glossator.agent.tools.shares import base_rate
 from glossator.agent.tools.shown import marked, plain
 from glossator.blank import BlankEmbedder
@@ -242,6 +243,30 @@ def test_the_share_of_found_windows_that_fire_is_told_with_wilsons_interval_and_
     assert [one["pool"] for one in payload] == ["dev"] * 8
     assert payload[0]["tokens"] == ["a", " river"]
     assert payload[0]["activations"] == [0.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("string", "tokens", "place"),
+    [
+        ("river", ["the", " River", " bank"], 1),
+        ("ver ba", ["the", " ri", "ver", " bank"], 2),
+        ("the", ["", "the", "the"], 1),
+        ("road", ["the", " river"], None),
+        (" ", ["a", " b"], None),
+        ("b", ["\u0130", "b"], None),
+    ],
+)
+def test_where_a_string_begins(string: str, tokens: list[str], place: int | None) -> None:
+    assert place_of(string, tokens) == place
+
+
+def test_silent_windows_are_shown_where_the_string_stands() -> None:
+    tail = "".join(f" so we went on {i}" for i in range(40))
+    lab = searching(*(f"x{i}{tail} green hill{tail}" for i in range(9)))
+    found = run("search_corpus", lab, kind="string", query="Green hill", n=9)
+    shown = [line for line in found.text.splitlines() if "so we" in line]
+    assert len(shown) == 9
+    assert all("green hill" in line for line in shown)
 
 
 def test_a_search_without_a_find_or_a_corpus_says_so() -> None:
@@ -516,3 +541,10 @@ def test_an_inquiry_finds_no_text_on_which_its_hypotheses_are_compared() -> None
     ):
         assert {f.pool for f in found} == {Pool.TRAIN, Pool.DEV}
         assert not compared & {f.document for f in found}
+
+
+def test_it_is_told_in_how_many_texts_there_was_anything_to_lose() -> None:
+    drop: JSON = {"kind": "drop", "word": "river"}
+    texts: JSON = ["the old river", "the river Rivers", "no River here"]
+    found = run("minimal_pairs", lab_of(rivers), texts=texts, changes=[drop])
+    assert found.text.startswith("as they are, it fires in 2 of 3 texts\n")

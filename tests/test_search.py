@@ -218,6 +218,13 @@ def test_a_text_full_of_what_is_meant_does_not_crowd_out_others() -> None:
     assert len({f.start for f in alone}) == 6
 
 
+def test_what_is_meant_is_found_in_the_middle_of_documents_too() -> None:
+    texts = [f"number {i} " + "the river ran on and on " * 30 for i in range(60)]
+    texts = [f"{text} zqzq at its end" for text in texts]
+    found = get(search_of(texts, window=8, most_meant=20).meaning("the river ran on", 15))
+    assert sum(f.start > 0 for f in found) > 10
+
+
 def test_spaces_and_line_breaks_are_alike_to_a_string() -> None:
     texts = [f"number {i} on the river\n bank it was" for i in range(40)]
     search = search_of(texts)

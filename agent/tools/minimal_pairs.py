@@ -149,7 +149,9 @@ class MinimalPairs:
             ]
             effects.append(mean_of(f"peak with {change.said} less without ({unit})", falls))
         room = max(60, (MOST - 90 * len(effects)) // len(read) - 40)
-        lines = [effect.said for effect in effects]
+        n_firing = sum(a.peak > threshold for a in read[:n])
+        lines = [f"as they are, it fires in {n_firing} of {n} texts"]
+        lines += [effect.said for effect in effects]
         lines += [
             f"as it is: {marked(a.tokens, a.values, threshold, peak, room)}" for a in read[:n]
         ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -76,12 +78,19 @@ class SearchCorpus:
         if not found:
             return Finding(f"{asked}: nothing found", effects=(share, lift))
         room = max(60, (MOST - 260) // len(read) - 20)
+        looked_for = arguments.query if arguments.kind == "string" else ""
+        places = [
+            None if f else place_of(looked_for, a.tokens) for f, a in zip(fires, read, strict=True)
+        ]
         order = sorted(range(len(read)), key=lambda i: -read[i].peak)
         lines = [
             f"{asked}: it fires in {sum(fires)} of {len(fires)} windows found",
             share.said,
             lift.said,
-            *(marked(read[i].tokens, read[i].values, threshold, peak, room) for i in order),
+            *(
+                marked(read[i].tokens, read[i].values, threshold, peak, room, places[i])
+                for i in order
+            ),
         ]
         return Finding(
             together(lines),
@@ -101,3 +110,13 @@ class SearchCorpus:
                 ],
             },
         )
+
+
+def place_of(string: str, tokens: Sequence[str]) -> int | None:
+    """The number of the token in which `string` begins, case ignored; None if it is not there."""
+    text = "".join(tokens)
+    begin = text.lower().find(string.strip().lower()) if string.strip() else -1
+    if begin < 0 or len(text.lower()) != len(text):  # a few letters are longer in small
+        return None
+    ends = itertools.accumulate(map(len, tokens))
+    return next(i for i, end in enumerate(ends) if end > begin)

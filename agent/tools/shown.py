@@ -27,10 +27,12 @@ def marked(
     threshold: float,
     peak: float,
     most: int = MOST,
+    at: int | None = None,
 ) -> str:
     """`0.83 of peak: the <<bank>> of the river`: tokens above `threshold` are marked.
 
-    Of a long text, about `most` characters around its strongest token are written. Brackets that
+    Of a long text, about `most` characters around its strongest token, or the one numbered `at`,
+    are written. Brackets that
     could be taken for marks, and line breaks, are written otherwise, so that no text can look like
     our marks or like a line of ours. White space that fires is written so that it can be seen.
     """
@@ -38,7 +40,7 @@ def marked(
     scale = peak if peak > 0 else 1.0
     unit = "of peak" if peak > 0 else "raw"
     bodies = [_seen(token)[:most] for token in tokens]
-    first, stop = _around(bodies, strongest, most)
+    first, stop = _around(bodies, strongest if at is None else at, most)
     parts = ["…" if first else ""]
     inside = False
     for i in range(first, stop):
