@@ -184,7 +184,7 @@ class Inquiry:
             return {}
         begun = self.clock()
         leader = self._hypothesis(beliefs.leader)
-        request = prompts.sceptic(leader, state.get("notes", []), self.settings.n_texts)
+        request = prompts.sceptic(leader, state.get("notes", []), self.settings.n_written)
         said = await self._asking.ask(f"doubt {number}", request, prompts.read_doubts)
         if said is None:
             return self._spent(state, begun)
@@ -315,7 +315,8 @@ class Inquiry:
             texts = [str(t) for t in written]
             found.append(designing.texts(texts[:n], f"whether {first.id} stands up to doubt"))
         if first is not second and writes:
-            request = prompts.contrast(first, second, n, state.get("notes", [])[-3:])
+            written = self.settings.n_written
+            request = prompts.contrast(first, second, written, state.get("notes", [])[-3:])
             key = f"contrast {first.id} {second.id}"
             made = await self._asking.ask(key, request, prompts.read_texts)
             if made:

@@ -17,6 +17,8 @@ class Settings:
     """After so many, what is not decided is undecided. Observations do not count."""
     n_texts: int = 8
     """Texts, or words, in an experiment."""
+    n_written: int = 8
+    """Of them, those that a language model is asked to write."""
     n_dev: int = 40
     """Dev windows on which hypotheses are compared."""
     n_shown: int = 10

@@ -19,6 +19,7 @@ from glossator.explainers.trial import Trial
 from glossator.inside import Inside
 from glossator.live import Live
 from glossator.llm import LLM, Can, Reply, Request
+from glossator.models import Who
 from glossator.notebook import MemoryNotebook, Notebook
 from glossator.scorers.build import build_judge
 from glossator.scorers.judge import Judge
@@ -100,7 +101,13 @@ class RunInquirer:
                 config.simulator, explanation, llm, self.embedder, config.per_call, config.seed
             )
 
+        # A small model in this process writes slowly, and mostly copies what it is shown: it is
+        # asked for little, and drafts of explainers and programs make up for it.
+        in_process = Who(llm.name).is_local
         settings = Settings(
+            n_hypotheses=2 if in_process else 4,
+            n_looks=0 if in_process else 2,
+            n_written=4 if in_process else 8,
             most_experiments=config.most_experiments,
             confidence=config.confidence,
             seconds=config.most_seconds,
