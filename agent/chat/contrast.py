@@ -24,7 +24,7 @@ from glossator.llm import Message, Reply, Request
 
 VERSION = "chat-contrast-1"
 CONTRAST = (
-    "You test a hypothesis about a feature of a language model: a number that is said to be high on "
+    "You test a hypothesis about a feature of a language model: a number said to be high on "
     "texts that contain what the hypothesis names. Write short texts, a sentence each. `fits` are "
     "texts that contain it, each in another way. `near` are texts of the same kind and subjects, "
     f"each of which comes near to it and does not contain it. {DATA} Reply with one JSON object."

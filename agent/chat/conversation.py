@@ -1,4 +1,4 @@
-"""A conversation about one feature, for a terminal or a page: what is said goes in, events come out.
+"""A conversation about one feature: what is said goes in, events for a terminal or page come out.
 
 What counts is in the notebook; the checkpoints say where in a turn it was cut off. So it goes on by
 its id after a kill, also while it waits for approval.
