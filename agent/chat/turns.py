@@ -18,7 +18,7 @@ from glossator.agent import prompts as inquiry_prompts
 from glossator.agent.asking import Asking
 from glossator.agent.chat import prompts
 from glossator.agent.chat.contrast import Planned, Planner
-from glossator.agent.chat.events import Called, Calling, Event, Said, Tested, Troubled
+from glossator.agent.chat.events import Called, Calling, Event, Judgement, Said, Troubled
 from glossator.agent.chat.limits import Limits
 from glossator.agent.chat.state import State
 from glossator.agent.chat.supposing import NAME, Supposition, hypothesis_of
@@ -138,7 +138,7 @@ class Turns:
         shown = tuple(x for e in found for x in _effects(e))
         if call.name == NAME:
             name = str(hypothesis["id"]) if isinstance(hypothesis, Mapping) else ""
-            tell(Tested(key, name, verdict, text, ids, shown))
+            tell(Judgement(key, name, verdict, text, ids, shown))
         else:
             costs = [e.finding.usage.cost for e in found if e.finding is not None]
             cost = None if None in costs else sum(c for c in costs if c is not None)

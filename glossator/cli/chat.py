@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from glossator.agent.chat.events import Event
     from glossator.chatting import Chat
     from glossator.evidence import Hypothesis
+    from glossator.progress import Progress
     from glossator.store import Store
     from glossator.types import FeatureId
 
@@ -205,12 +206,20 @@ def _converse(
     from glossator.chatting import open_chat
 
     with shown_progress(session.quiet) as show:
-        opening = open_chat(config, limits, store, feature, resume, show)
+        ready = False
+
+        def tell(progress: Progress) -> None:
+            # Bars and lines would stand amid the conversation.
+            if show is not None and (not ready or progress.is_notice):
+                show(progress)
+
+        opening = open_chat(config, limits, store, feature, resume, tell)
         try:
             chat = runner.run(_entered(opening))
         except KeyboardInterrupt:
             session.say("Stopped before anything was said.")
             return INTERRUPTED
+        ready = True
     talk = Talk(session, runner, lines, chat)
     try:
         return talk.go()
@@ -323,13 +332,15 @@ class Talk:
         return 0
 
     async def _show(self, begin: Callable[[], AsyncIterator[Event]]) -> None:
+        from glossator.agent.chat.events import Said
+
         in_answer = False
         with self.chat.working():
             async for event in begin():
                 self.events.append(event)
                 if self.session.as_json:
                     continue
-                if event.event == "said":
+                if isinstance(event, Said):
                     print(visible(event.text, lines=True), end="", flush=True)
                     in_answer = True
                     continue

@@ -23,11 +23,11 @@ HELP = """\
 Say what you suppose ("it fires on names of rivers") and it is tested; anything else is answered.
   /test "a text"        run the model on it and show where the feature fires
   /test HYPOTHESIS      foretell, make a contrast set, run it, and say whether it holds
-  /examples             excerpts on which it fires, by how strongly
+  /examples [top|q5..q1|silent]   excerpts, of the strongest or of a fifth of the others
   /ablate [TEXT]        hold the feature at 0 and see what changes
   /steer WORD ...       hold it high: do these words become likelier? Without a word: how it goes on
   /feature              what is known of it
-  /keep [H1]            keep a hypothesis as an explanation by human (the last one, if none is named)
+  /keep [H1]            keep it, or the last one, as an explanation by human
   /score                score what is kept on test text, beside wrong explanations
   /cost                 what the conversation used
   /help                 this
@@ -73,7 +73,10 @@ def call_of(command: Command) -> tuple[str, dict[str, JSON]] | None:
 
     rest = command.rest
     if command.name == "examples":
-        return "exemplars", {}
+        strata = ("top", "q5", "q4", "q3", "q2", "q1", "silent")
+        if rest and rest not in strata:
+            raise ConfigError(f"/examples takes one of {', '.join(strata)}, or nothing for top")
+        return "exemplars", {"stratum": rest or "top"}
     if command.name == "test":
         if not rest:
             raise ConfigError('write what to test: /test "a text", or /test names of rivers')
