@@ -120,7 +120,7 @@ def test_every_slash_command_answers_and_wrong_ones_say_what_there_is(
     lines = [
         *("/help", "/feature", "/examples", "/examples q1", '/test "the river of Paris"'),
         *("/ablate", "/steer old", "/steer", "/cost", "/keep", "/score", "/nonsense", "/test"),
-        *("/examples all", '/test "' + "river " * 500 + '"', "it fires on the", "/quit"),
+        *("/examples all", '/test "' + "river " * 500 + '"', "/quit"),
     ]
     done = begun(folder, tmp_path / "glossator.db", talker, lines)
     assert done.returncode == 0, done.stderr
@@ -128,7 +128,6 @@ def test_every_slash_command_answers_and_wrong_ones_say_what_there_is(
         assert f"E{number}: " in done.stdout
     assert "Ctrl-C ends an answer" in done.stdout
     assert "cannot be called so" in done.stdout
-    assert "predicts nothing" in done.stdout
     for said in (
         "nothing was supposed yet",
         "nothing is kept yet",
@@ -179,20 +178,16 @@ LINES = [
 ]
 MOMENTS = [
     ("T1.1 said", "before"),
-    ("T1 answer", "before"),
-    ("T2.1 said", "after"),
     ("T2.1.0 plan", "after"),
     ("E1 found", "before"),
-    ("E1 found", "after"),
-    ("T3.0.0 contrast said", "before"),
     ("T3.0.0 plan", "before"),
-    ("E2 found", "before"),
-    ("T3.0.0 result", "after"),
     ("T4.1 said", "after"),
     ("T4.1.0 approval", "after"),
     ("E3 found", "before"),
     ("T4 answer", "before"),
 ]
+"""Amid a reply, with a call planned, amid a tool, amid a test of a hypothesis, while a dear call
+waits, just after the yes, amid the dear call, and amid the last reply."""
 
 
 def kept(where: Path) -> dict[str, Any]:
