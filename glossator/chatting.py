@@ -234,7 +234,7 @@ async def open_chat(
         record = job.collecting.record(feature)
         judging = await job.models.get(judge)
         name = resume or new_id(store)
-        bench = await job.laboratory.bench(feature, HUMAN, name)
+        bench = await job.laboratory.bench(record, HUMAN, name)
         _open(bench.notebook, config, feature, job.run.id)
         embedder = bundled(limits.offline)
         trial = OnDev(config, record, Watched.of(llm), embedder)
