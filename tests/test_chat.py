@@ -298,6 +298,11 @@ def test_garbage_and_refusals_are_recorded_and_told(said: str, kind: str) -> Non
     assert heard(conversation.say("What is it?"))[-1] == Done(2, True)
 
 
+def test_a_reply_with_more_calls_than_can_have_a_result_is_asked_for_again() -> None:
+    many = Reply(calls=tuple(ToolCall(str(i), "promoted_tokens", "{}") for i in range(33)))
+    assert only(heard(talk_with(ScriptedLLM([many, "Fine."])).say("look")), Said).text == "Fine."
+
+
 def test_a_spent_budget_leaves_the_turn_to_be_gone_on_with() -> None:
     llm = ScriptedLLM([BudgetSpent("the budget is spent; give a higher --budget"), "It is odd."])
     conversation = talk_with(llm)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +31,8 @@ OPTIONS = [
 
 def speak(asked: Asked) -> Answer:
     """The talking model behind a server, with tools in the protocol's own form."""
+    if "slowly" in asked.last:
+        time.sleep(1.0)
     messages = [{"role": role, "content": text} for role, text in asked.messages]
     if not asked.body.get("tools"):
         return Answer(talking.function(messages))
@@ -178,16 +182,13 @@ LINES = [
 ]
 MOMENTS = [
     ("T1.1 said", "before"),
-    ("T2.1.0 plan", "after"),
     ("E1 found", "before"),
     ("T3.0.0 plan", "before"),
-    ("T4.1 said", "after"),
     ("T4.1.0 approval", "after"),
-    ("E3 found", "before"),
     ("T4 answer", "before"),
 ]
-"""Amid a reply, with a call planned, amid a tool, amid a test of a hypothesis, while a dear call
-waits, just after the yes, amid the dear call, and amid the last reply."""
+"""Amid a reply, amid a tool, amid a test of a hypothesis, just after the yes to a dear call, and
+amid the last reply."""
 
 
 def kept(where: Path) -> dict[str, Any]:
@@ -227,8 +228,8 @@ def test_after_a_kill_it_goes_on_and_nothing_is_paid_twice(
     where = tmp_path / "glossator.db"
     first = begun(folder, where, talker, LINES, dies=(key, when))
     assert first.returncode == -9, first.stderr
-    heard = int(key[1]) if key[0] == "T" else {"E1": 2, "E2": 3, "E3": 4}[key[:2]]
-    answered = key in ("T4.1.0 approval", "E3 found", "T4 answer")
+    heard = 2 if key == "E1 found" else int(key[1])
+    answered = key in ("T4.1.0 approval", "T4 answer")
     left = LINES[5:] if answered else LINES[heard:]
     rest = chat(folder, where, left, "--resume", "c1")
     assert rest.returncode == 0, rest.stderr
@@ -239,14 +240,12 @@ def test_after_a_kill_it_goes_on_and_nothing_is_paid_twice(
     assert len(talker.log) == n_calls
 
 
-def test_it_goes_on_after_a_kill_while_it_waits_for_approval(
-    folder: Path, tmp_path: Path, talker: Loopback
-) -> None:
-    where = tmp_path / "glossator.db"
-    process = subprocess.Popen(
+def piped(folder: Path, where: Path, server: Loopback) -> subprocess.Popen[str]:
+    """The same, fed line by line."""
+    return subprocess.Popen(
         [
             *(sys.executable, "-m", "glossator", "--store", f"sqlite:///{where}", "chat", FEATURE),
-            *(*OPTIONS, "--llm", "openai:some-model", "--base-url", talker.openai_url),
+            *(*OPTIONS, "--llm", "openai:some-model", "--base-url", server.openai_url),
         ],
         cwd=folder,
         stdin=subprocess.PIPE,
@@ -255,6 +254,13 @@ def test_it_goes_on_after_a_kill_while_it_waits_for_approval(
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OPENAI_API_KEY": "k"},
     )
+
+
+def test_it_goes_on_after_a_kill_while_it_waits_for_approval(
+    folder: Path, tmp_path: Path, talker: Loopback
+) -> None:
+    where = tmp_path / "glossator.db"
+    process = piped(folder, where, talker)
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(LINES[3] + "\n")
@@ -271,3 +277,20 @@ def test_it_goes_on_after_a_kill_while_it_waits_for_approval(
     assert "The tools have shown it." in rest.stdout
     asked = [json.dumps(a.body, sort_keys=True) for a in talker.log]
     assert len(set(asked)) == len(asked) > n
+
+
+def test_ctrl_c_ends_an_answer_and_not_the_conversation(
+    folder: Path, tmp_path: Path, talker: Loopback
+) -> None:
+    process = piped(folder, tmp_path / "glossator.db", talker)
+    assert process.stdin is not None
+    process.stdin.write("Answer slowly.\n")
+    process.stdin.flush()
+    while not talker.log:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate("What is it?\n", timeout=150)
+    assert "slowly" not in said
+    assert "You said: What is it?" in said
+    assert process.returncode == 0

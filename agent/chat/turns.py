@@ -40,6 +40,9 @@ MOST_OF_A_NOTE = 300
 MOST_SAID = 20_000
 """Characters of what a user says in one turn."""
 
+CALLS_AT_ONCE = 32
+"""Calls in one reply that get a result each; those above the limits of a turn are not run."""
+
 Tell = Callable[[Event], None]
 
 
@@ -376,8 +379,10 @@ def read_reply(reply: Reply) -> Reply:
     """`reply`, if it says or calls anything.
 
     Raises:
-        ReplyError: if it does neither, or gives two calls one id.
+        ReplyError: if it does neither, gives two calls one id, or calls too much at once.
     """
+    if len(reply.calls) > CALLS_AT_ONCE:
+        raise ReplyError(f"it calls more than {CALLS_AT_ONCE} tools at once", reply.text)
     if not reply.calls and not reply.text.strip():
         raise ReplyError("it is empty", reply.text)
     if len({call.id for call in reply.calls}) < len(reply.calls):
