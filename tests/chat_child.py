@@ -27,7 +27,7 @@ def die_at(key: str, when: str) -> None:
         if name == key and when == "after" and not known:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    StoredNotebook.put = dying  # type: ignore[method-assign]
+    StoredNotebook.put = dying  # type: ignore[assignment,method-assign]
 
 
 if __name__ == "__main__":
