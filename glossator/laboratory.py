@@ -15,6 +15,7 @@ from glossator.datasets.readings import Coder
 from glossator.datasets.search import TextSearch
 from glossator.experiments import Experiments, SubjectNearest
 from glossator.inquiring import Bench
+from glossator.notebooks import CHAT
 from glossator.store import Store
 from glossator.subject import Subject
 from glossator.types import FeatureRecord
@@ -47,9 +48,16 @@ class Laboratory:
         await self._open.aclose()
         self._saver = None
 
-    async def bench(self, record: FeatureRecord, explainer: str) -> Bench:
-        """What the inquiry of `explainer` into the feature of `record` works with."""
-        feature = record.feature
+    async def bench(self, record: FeatureRecord, explainer: str, chat: str = "") -> Bench:
+        """What the inquiry of `explainer` into the feature of `record` works with.
+
+        Or what the conversation called `chat` does.
+        """
+        feature, books = record.feature, self.store.notebooks
+        if chat:
+            notebook = books.named(chat, CHAT, self.run, feature)
+        else:
+            notebook = books.of_inquiry(self.run, feature, explainer)
         return Bench(
             cut=self.experiments.cut,
             inside=self.experiments.inside(self.experiments.on(feature, 0.0, self.coder)),
@@ -57,9 +65,9 @@ class Laboratory:
             nearest=SubjectNearest.of(
                 self.experiments, feature, record.train, record.dev, self.coder
             ),
-            notebook=self.store.notebooks.of_inquiry(self.run, feature, explainer),
+            notebook=notebook,
             checkpointer=await self._checkpoints(),
-            thread=f"{self.run}/{explainer}/{feature}",
+            thread=chat or f"{self.run}/{explainer}/{feature}",
         )
 
     async def _checkpoints(self) -> BaseCheckpointSaver[str] | None:

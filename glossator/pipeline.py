@@ -115,11 +115,11 @@ async def run(
     check_batch(config, limits)
     if fresh or not store.has_run(config):
         await check_servers(config, limits, stages, on_progress or (lambda _: None))
-    async with _Job.prepared(config, limits, store, fresh, on_progress, pace) as job:
+    async with Job.prepared(config, limits, store, fresh, on_progress, pace) as job:
         return await _finished(job, stages)
 
 
-async def _finished(job: _Job, stages: Sequence[str]) -> Outcome:
+async def _finished(job: Job, stages: Sequence[str]) -> Outcome:
     """Does what is left of `job`."""
     store = job.store
     status = RunStatus.DONE
@@ -237,7 +237,7 @@ async def ungrouped(work: Awaitable[_Result]) -> _Result:
 
 
 @dataclass
-class _Job:
+class Job:
     """A run at work."""
 
     config: RunConfig
@@ -264,7 +264,7 @@ class _Job:
         fresh: bool,
         tell: Tell | None,
         pace: Pace,
-    ) -> AsyncIterator[_Job]:
+    ) -> AsyncIterator[Job]:
         """Loads the subject and the text, finds or begins the run, and holds it.
 
         Raises:

@@ -58,7 +58,7 @@ GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
         6,
         (
             *("", "__main__", "api", "pipeline", "units", "collecting", "models", "tally"),
-            *("inquiring", "laboratory"),
+            *("inquiring", "laboratory", "chatting", "finding"),
             *("comparing", "health"),
             *("trial", "standing", "blank", "forecast"),
             *("progress", "reading"),

@@ -23,15 +23,13 @@ from glossator.agent.chat.events import Asked, Done, Event, Troubled
 from glossator.agent.chat.graph import graph_of
 from glossator.agent.chat.state import first_state
 from glossator.agent.chat.supposing import NAME, stated
-from glossator.agent.chat.turns import MOST_SAID, Turns, arguments_in, dear_because
+from glossator.agent.chat.turns import CALLS_AT_ONCE, MOST_SAID, Turns, arguments_in, dear_because
 from glossator.errors import BudgetSpent, ConfigError, ProviderError, ReplyError
 from glossator.evidence import Hypothesis
 from glossator.types import JSON
 
 STEPS_A_CALL = 4
 STEPS_AROUND = 4
-CALLS_AT_ONCE = 32
-"""Calls in one reply that get a result each; those above the limits of a turn are not run."""
 
 
 @dataclass

@@ -49,7 +49,7 @@ class Called(Jsonable):
 
 
 @dataclass(frozen=True, slots=True)
-class Tested(Jsonable):
+class Judgement(Jsonable):
     """What a test of a hypothesis came to."""
 
     event: ClassVar[str] = "tested"
@@ -96,7 +96,7 @@ class Done(Jsonable):
     """False where it waits for approval, or was cut off and can go on."""
 
 
-Event = Said | Calling | Called | Tested | Asked | Troubled | Done
+Event = Said | Calling | Called | Judgement | Asked | Troubled | Done
 
 
 def plain(event: Event) -> dict[str, JSON]:

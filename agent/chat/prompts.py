@@ -77,7 +77,10 @@ def talk(
     for turn in past:
         answer = turn.answer[:MOST_TOLD]
         lines = [*data(turn.notes), *(data([answer]) if turn.by_program else [answer])]
-        messages += [Message("user", turn.user[:MOST_TOLD])]
+        # What a person pastes into a command to be run is data, too.
+        own = turn.user[:MOST_TOLD]
+        said = "\n".join(["I ran a command:", *data([own])]) if turn.by_program else own
+        messages += [Message("user", said)]
         messages += [Message("assistant", "\n".join(line for line in lines if line) or "|")]
     messages.append(Message("user", user))
     for step in steps:

@@ -18,7 +18,7 @@ from glossator.agent import prompts as inquiry_prompts
 from glossator.agent.asking import Asking
 from glossator.agent.chat import prompts
 from glossator.agent.chat.contrast import Planned, Planner
-from glossator.agent.chat.events import Called, Calling, Event, Said, Tested, Troubled
+from glossator.agent.chat.events import Called, Calling, Event, Judgement, Said, Troubled
 from glossator.agent.chat.limits import Limits
 from glossator.agent.chat.state import State
 from glossator.agent.chat.supposing import NAME, Supposition, hypothesis_of
@@ -39,6 +39,9 @@ MOST_NOTES = 8
 MOST_OF_A_NOTE = 300
 MOST_SAID = 20_000
 """Characters of what a user says in one turn."""
+
+CALLS_AT_ONCE = 32
+"""Calls in one reply that get a result each; those above the limits of a turn are not run."""
 
 Tell = Callable[[Event], None]
 
@@ -138,7 +141,7 @@ class Turns:
         shown = tuple(x for e in found for x in _effects(e))
         if call.name == NAME:
             name = str(hypothesis["id"]) if isinstance(hypothesis, Mapping) else ""
-            tell(Tested(key, name, verdict, text, ids, shown))
+            tell(Judgement(key, name, verdict, text, ids, shown))
         else:
             costs = [e.finding.usage.cost for e in found if e.finding is not None]
             cost = None if None in costs else sum(c for c in costs if c is not None)
@@ -376,8 +379,10 @@ def read_reply(reply: Reply) -> Reply:
     """`reply`, if it says or calls anything.
 
     Raises:
-        ReplyError: if it does neither, or gives two calls one id.
+        ReplyError: if it does neither, gives two calls one id, or calls too much at once.
     """
+    if len(reply.calls) > CALLS_AT_ONCE:
+        raise ReplyError(f"it calls more than {CALLS_AT_ONCE} tools at once", reply.text)
     if not reply.calls and not reply.text.strip():
         raise ReplyError("it is empty", reply.text)
     if len({call.id for call in reply.calls}) < len(reply.calls):

@@ -20,6 +20,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from glossator.cli.bench import bench_app
+from glossator.cli.chat import chat_command
 from glossator.cli.compare import compare_command
 from glossator.cli.direction import direction_app
 from glossator.cli.doctor import doctor_command
@@ -55,6 +56,7 @@ app.command("collect")(collect_command)
 app.command("explain")(explain_command)
 app.command("score")(score_command)
 app.command("investigate")(investigate_command)
+app.command("chat")(chat_command)
 app.command("list")(list_command)
 app.command("show")(show_command)
 app.command("compare")(compare_command)

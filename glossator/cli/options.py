@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -168,7 +168,10 @@ ONLY_HERE = ("dry_run", "fresh")
 
 
 def with_run_options(
-    command: Callable[..., int], named: str = "", without: Collection[str] = ()
+    command: Callable[..., int],
+    named: str = "",
+    without: Collection[str] = (),
+    also: Sequence[inspect.Parameter] = (),
 ) -> Callable[..., int]:
     """`command`, which takes `context` and `**flags`, with `RUN_OPTIONS` as its parameters.
 
@@ -176,12 +179,13 @@ def with_run_options(
         command: what is run.
         named: what its arguments are, one or more, which it takes as `named`; empty for none.
         without: options that it does not have.
+        also: parameters of its own, which it takes by their names.
     """
     context = inspect.Parameter(
         "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
     )
     options = [option.parameter for option in RUN_OPTIONS if option.name not in without]
-    parameters = [context, *([_arguments(named)] if named else []), *options]
+    parameters = [context, *([_arguments(named)] if named else []), *also, *options]
     # Typer reads the signature and the annotations; spelling 28 parameters out in each of four
     # commands would keep the same list in five places.
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -34,6 +34,10 @@ def transcript_lines(entries: Iterable[Entry]) -> Iterator[str]:
             yield f"{entry.key}: {content['why']}"
         elif entry.kind == "failure":
             yield f"{entry.key}: {content.get('kind', '')}: {_short(content.get('message', ''))}"
+        elif entry.kind == "user":
+            yield f"{entry.key}: {_short(content['text'])}"
+        elif entry.kind == "assistant":
+            yield f"{entry.key}: {_short(content['text'] or content['failure'])}"
         elif entry.kind == "conclusion":
             yield from conclusion_lines(Conclusion.from_json(content))
 
