@@ -20,6 +20,8 @@ from tests import talking
 from tests.loopback import Answer, Asked, Loopback
 from tests.test_batches_killed import ROOT
 
+# Two processes each, which load the subject; a shared machine may be slow.
+pytestmark = pytest.mark.timeout(500)
 FEATURE = "layers.0.mlp.neurons/1"
 OPTIONS = [
     *("--model", "subject", "--corpus", "texts.jsonl", "--tokens", "8000", "--ctx", "64"),
@@ -215,7 +217,6 @@ def undisturbed(
         return kept(where) | {"opened": None}, len(server.log)
 
 
-@pytest.mark.timeout(200)
 @pytest.mark.parametrize(("key", "when"), MOMENTS)
 def test_after_a_kill_it_goes_on_and_nothing_is_paid_twice(
     folder: Path,
