@@ -28,7 +28,7 @@ RARE = 0.05
 _BATCH = 16
 _FLOOR = 1e-3
 """Of a standard deviation, as a share of a feature's largest value."""
-_STRENGTHS = (0.02, 0.05, 0.1, 0.3, 1.0)
+_STRENGTHS = tuple(0.002 * 1.25**i for i in range(28))
 """Inverse penalties of the regression, the fewest features first."""
 
 Peaks = npt.NDArray[np.float32]
@@ -68,7 +68,7 @@ class Contrast:
                 self.features[i],
                 "contrast",
                 float(self.apart[i]),
-                f"{self.apart[i]:.1f} sd higher on your examples, AUC {self.auc[i]:.2f}; the best "
+                f"{self.apart[i]:.1f} sd higher where it is, AUC {self.auc[i]:.2f}; the best "
                 f"of all under shuffled labels {self.by_chance:.1f} sd",
             )
             for i in order
