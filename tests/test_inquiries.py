@@ -146,12 +146,55 @@ def test_what_is_foretold_is_written_before_the_experiment_and_stays(
 
 # -- on a planted feature, with a model that answers as it is told -------------------------------
 
-SENTENCES = (
-    "the river ran past the old mill and the road went on over the hill to the next town",
-    "she put the book on the table and looked out of the window at the rain in the garden",
-    "they built a house of stone near the wood and lived there for many years without a car",
-    "in the morning the baker sold bread and cake to all who came in from the cold street",
-)
+WORDS = [
+    "the",
+    "old",
+    "mill",
+    "road",
+    "went",
+    "over",
+    "hill",
+    "to",
+    "next",
+    "town",
+    "she",
+    "put",
+    "book",
+    "on",
+    "table",
+    "and",
+    "looked",
+    "out",
+    "window",
+    "rain",
+    "garden",
+    "they",
+    "built",
+    "house",
+    "stone",
+    "near",
+    "wood",
+    "lived",
+    "many",
+    "years",
+    "without",
+    "car",
+    "morning",
+    "baker",
+    "sold",
+    "bread",
+    "cake",
+    "all",
+    "who",
+    "came",
+    "in",
+    "from",
+    "cold",
+    "street",
+    "boat",
+    "ran",
+    "past",
+]
 
 
 def fires_on_river(tokens: list[str]) -> list[float]:
@@ -160,7 +203,13 @@ def fires_on_river(tokens: list[str]) -> list[float]:
 
 @pytest.fixture(scope="module")
 def record() -> FeatureRecord:
-    texts = [f"{SENTENCES[i % 4]}, number {i}, says page {i * 7}" for i in range(240)]
+    chance = random.Random(4)
+
+    def text(i: int) -> str:
+        words = [chance.choice(WORDS) for _ in range(30)]
+        return " ".join([*words[:12], "river", *words[12:]] if i % 3 == 0 else words)
+
+    texts = [text(i) for i in range(240)]
     (found,) = collect_planted({"river": fires_on_river}, texts=texts, window=16)
     return found
 
@@ -189,7 +238,7 @@ def by_schema(**answers: Any) -> ScriptedLLM:
     return ScriptedLLM(answer)
 
 
-RIVER = {"trigger": "the word river", "output_effect": ""}
+RIVER = {"trigger": "river", "output_effect": ""}
 BREAD = {"trigger": "words about bread and cake", "output_effect": ""}
 
 
@@ -202,7 +251,7 @@ def test_claims_that_cite_no_evidence_are_struck_out_and_counted(record: Feature
     llm = by_schema(claims=claims, hypotheses=[RIVER, BREAD])
     found, _ = concluded(llm, record)
     assert found.ending is Ending.DECIDED
-    assert found.explanation.trigger == "the word river"
+    assert found.explanation.trigger == "river"
     assert [c.text for c in found.claims] == ["It fires on river."]
     assert found.struck == ("sense: It likes water.", "exception: Not in June.")
     assert "2 without evidence struck out" in found.explanation.note
