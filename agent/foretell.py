@@ -70,10 +70,8 @@ class Foreteller:
         return (await self.foretell(hypothesis, asked))[0]
 
     def _window(self, question: Question) -> Window:
-        if question.span is None:
-            return Window((question.text,))
-        tokens = tuple(self.cut(question.text))
-        return Window(tokens, marks_of(tokens, question))
+        tokens = tuple(self.cut(question.text)) or (question.text,)
+        return Window(tokens, marks_of(tokens, question) if question.span is not None else ())
 
     def _by_pattern(self, hypothesis: Hypothesis, question: Question) -> float:
         tokens = tuple(self.cut(question.text))

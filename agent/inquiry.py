@@ -111,8 +111,9 @@ class Inquiry:
         said = _own(said or [], firing)[: self.settings.n_hypotheses]
         drafts = await drafts_of(self.lab, self.llm, self.notebook, self.settings.n_shown)
         given = [("explainer", trigger, effect) for trigger, effect in said]
-        known = {trigger.lower() for trigger, _ in said}
-        given += [(by, text, "") for by, text in drafts if text.lower() not in known]
+        for by, text in drafts:
+            if text.lower() not in {trigger.lower() for _, trigger, _ in given}:
+                given.append((by, text, ""))
         proposed = [
             _hypothesis(i + 1, trigger, effect, by) for i, (by, trigger, effect) in enumerate(given)
         ]
