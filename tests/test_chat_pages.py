@@ -152,6 +152,24 @@ def test_a_dear_call_waits_through_a_restart_and_goes_on_with_a_yes(
             assert "The tools have shown it." in page.text
 
 
+def test_a_turn_that_the_end_of_the_server_cut_off_goes_on(
+    store_url: str, talker: Loopback
+) -> None:
+    with opened(store_url, "openai:some-model", talker.openai_url) as client:
+        site = Site(client)
+        begun(site)
+        talker.delay = 5.0
+        site.post("/chat/c1/say", text="What is it?")
+        while 'id="t1"' not in site.get("/chat/c1/part"):
+            time.sleep(0.02)
+    talker.delay = 0.0
+    with opened(store_url, "openai:some-model", talker.openai_url) as client:
+        site = Site(client)
+        assert "This turn was cut off." in site.get("/chat/c1")
+        assert site.post("/chat/c1/resume").status_code == 303
+        assert "You said: What is it?" in site.done("/chat/c1").text
+
+
 def test_commands_call_tools_and_wrong_ones_are_told_with_what_was_typed(site: Site) -> None:
     begun(site)
     page = site.say('/test "the river of Paris"')
@@ -287,3 +305,18 @@ def test_a_subject_that_is_not_there_is_told(
 def test_a_trial_that_is_not_remembered_is_said(site: Site) -> None:
     assert "does not remember" in html.unescape(site.get("/features/1?run=r1&trial=x"))
     assert site.client.get("/trials/x").status_code == 404
+
+
+def test_looking_takes_no_model_library(site: Site, store_url: str) -> None:
+    begun(site, "it fires on the word river")
+    code = (
+        "import sys\nfrom fastapi.testclient import TestClient\n"
+        "from glossator.web.server.app import create_app\n"
+        f"client = TestClient(create_app({store_url!r}), base_url={HERE!r})\n"
+        "for path in ('/chat', '/chat/c1', '/chat/c1/part', '/features/1', '/features/2'):\n"
+        "    assert client.get(path).status_code == 200, path\n"
+        "print(sorted(sys.modules.keys() & {'torch', 'transformers', 'langgraph'}))"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
