@@ -10,7 +10,6 @@ from typing import Any
 from markupsafe import Markup
 
 from glossator.agent.chat.supposing import NAME
-from glossator.agent.chat.turns import dear_because
 from glossator.evidence import Evidence, Hypothesis
 from glossator.llm import ToolCall
 from glossator.notebook import Entry
@@ -198,6 +197,9 @@ class _Reader:
         )
 
     def card(self, key: str, call: ToolCall, by_user: bool = False) -> Card:
+        # The tools take long to import, and most pages have none.
+        from glossator.agent.chat.turns import dear_because
+
         plan = self.content(f"{key} plan")
         result = self.content(f"{key} result")
         approval = self.content(f"{key} approval")
