@@ -212,7 +212,7 @@ async def open_chat(
     """
     # LangGraph takes long to import, and most commands never converse.
     from glossator.agent.chat.conversation import Conversation
-    from glossator.agent.chat.limits import FEW, Limits
+    from glossator.agent.chat.limits import Limits
     from glossator.agent.chat.turns import Turns
 
     who, judge = explains(config), judges(config)
@@ -240,7 +240,7 @@ async def open_chat(
         trial = OnDev(config, record, Watched.of(llm), embedder)
         live = job.experiments.on(feature, record.train.peak, job.collecting.coder)
         made = RunInquirer(config, record, trial, live, embedder, bench).inquiry(llm)
-        turn = replace(FEW if who.is_local else Limits(), n_shown=config.n_shown)
+        turn = Limits(n_shown=config.n_shown)
         turns = Turns(made.lab, llm, made.foreteller, bench.notebook, turn)
         saver = bench.checkpointer
         conversation = (

@@ -20,8 +20,6 @@ from tests import talking
 from tests.loopback import Answer, Asked, Loopback
 from tests.test_batches_killed import ROOT
 
-# Two processes each, which load the subject; a shared machine may be slow.
-pytestmark = pytest.mark.timeout(500)
 FEATURE = "layers.0.mlp.neurons/1"
 OPTIONS = [
     *("--model", "subject", "--corpus", "texts.jsonl", "--tokens", "8000", "--ctx", "64"),
@@ -217,6 +215,7 @@ def undisturbed(
         return kept(where) | {"opened": None}, len(server.log)
 
 
+@pytest.mark.timeout(200)
 @pytest.mark.parametrize(("key", "when"), MOMENTS)
 def test_after_a_kill_it_goes_on_and_nothing_is_paid_twice(
     folder: Path,
@@ -295,23 +294,3 @@ def test_ctrl_c_ends_an_answer_and_not_the_conversation(
     assert "slowly" not in said
     assert "You said: What is it?" in said
     assert process.returncode == 0
-
-
-def test_whoever_is_told_to_end_leaves_the_turn_to_be_gone_on_with(
-    folder: Path, tmp_path: Path, talker: Loopback
-) -> None:
-    where = tmp_path / "glossator.db"
-    process = piped(folder, where, talker)
-    assert process.stdin is not None
-    process.stdin.write("Answer slowly.\n")
-    process.stdin.flush()
-    while not talker.log:
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.terminate()
-    said, _ = process.communicate("What is it?\n", timeout=150)
-    assert said == ""
-    assert process.returncode == 130
-    rest = chat(folder, where, [], "--resume", "c1")
-    assert "You said: Answer slowly." in rest.stdout
-    assert len(talker.log) == 1

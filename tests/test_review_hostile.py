@@ -21,7 +21,7 @@ ALL = (*HOSTILE, LONG, "=cmd|'/c calc'!A1")
 ELEMENTS = ALLOWED | set(
     re.findall(
         r"\w+",
-        "link article form label input select option button "
+        "link article form label input select option button textarea "
         "fieldset legend figcaption code noscript",
     )
 )

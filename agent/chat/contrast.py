@@ -59,7 +59,6 @@ class Planner:
     asking: Asking
     foreteller: Foreteller
     n_texts: int
-    n_written: int
 
     async def plan(self, hypothesis: Hypothesis, first: int, key: str) -> Planned:
         """The experiments that test `hypothesis`, called E`first` and on.
@@ -95,7 +94,7 @@ class Planner:
 
     async def _of_trigger(self, hypothesis: Hypothesis, turn: int, key: str) -> list[Design]:
         n = self.n_texts
-        request = contrast_request(hypothesis, max(2, self.n_written // 2))
+        request = contrast_request(hypothesis, n // 2)
         written = await self.asking.ask(f"{key} contrast", request, read_contrast)
         windows = designing.windows(self.lab, n, turn)
         own = list(chain.from_iterable([] if written is None else _turns(*written)))
@@ -110,7 +109,7 @@ class Planner:
 
     async def _of_effect(self, hypothesis: Hypothesis, key: str) -> list[Design]:
         n = self.n_texts
-        asked = effect_words([hypothesis], self.n_written)
+        asked = effect_words([hypothesis], n)
         named = await self.asking.ask(f"{key} words", asked, read_words) or []
         known = await designing.output_words(self.lab, n)
         words = [*named[:n], *known[:n], *designing.COMMON[:n]]

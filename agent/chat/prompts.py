@@ -49,10 +49,10 @@ class Past:
     """Whether the answer is a result, and no words of the language model."""
 
 
-def tools(names: Sequence[str] = ()) -> tuple[Tool, ...]:
-    """What the language model may call: the tools named, or all."""
+def tools() -> tuple[Tool, ...]:
+    """All that the language model may call."""
     schema = json.dumps(Supposition.model_json_schema())
-    return (Tool(NAME, ABOUT, schema), *offered(names or None))
+    return (Tool(NAME, ABOUT, schema), *offered())
 
 
 def talk(
@@ -62,7 +62,6 @@ def talk(
     steps: Sequence[Step],
     max_tokens: int,
     last: bool,
-    names: Sequence[str] = (),
 ) -> Request:
     """The request for the next reply.
 
@@ -73,7 +72,6 @@ def talk(
         steps: what was called since.
         max_tokens: of the reply.
         last: whether it may call nothing.
-        names: of the tools that it is told of; all, if none is named.
     """
     messages = [Message("system", "\n".join([SYSTEM, "The feature:", *data(seen)]))]
     for turn in past:
@@ -92,7 +90,7 @@ def talk(
     return Request(
         tuple(messages),
         max_tokens=max_tokens,
-        tools=tools(names),
+        tools=tools(),
         tool_choice="none" if last else "auto",
     )
 

@@ -76,7 +76,6 @@ class Turns:
             steps,
             self.limits.max_tokens,
             last,
-            self.limits.tools,
         )
         key = f"T{turn}.{step}"
         reply = await Asking(self.llm, self.notebook).ask(key, request, read_reply)
@@ -242,9 +241,7 @@ class Turns:
         number = self._last("H", state.get("hypotheses", 0)) + 1
         hypothesis = hypothesis_of(number, given)
         asking = Asking(self.llm, self.notebook)
-        planner = Planner(
-            *(self.lab, asking, self.foreteller, self.limits.n_texts, self.limits.n_written)
-        )
+        planner = Planner(self.lab, asking, self.foreteller, self.limits.n_texts)
         planned: Planned = await planner.plan(hypothesis, first, key)
         return {
             "experiments": [e.to_json() for e in planned.experiments],

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -247,8 +245,6 @@ class Talk:
     lines: Lines
     chat: Chat
     events: list[Event] = field(default_factory=list)
-    leaving: bool = False
-    """Whether the process was told to end, which leaves a turn to be gone on with."""
 
     def go(self) -> int:
         """Until the user leaves or the pipe ends; gives the exit code."""
@@ -256,21 +252,9 @@ class Talk:
         session.say(f"Conversation {chat.id} about {chat.feature}. /help lists the commands.")
         if not chat.record.train.firing:
             session.say("It fires nowhere in the train text: only texts of your own can show more.")
-        before = signal.signal(signal.SIGTERM, self._told_to_end)
-        try:
-            return self._until_left()
-        finally:
-            signal.signal(signal.SIGTERM, before)
-
-    def _told_to_end(self, number: int, frame: FrameType | None) -> None:
-        self.leaving = True
-        signal.raise_signal(signal.SIGINT)
-
-    def _until_left(self) -> int:
-        chat, session = self.chat, self.session
         code = self._turn(chat.conversation.resume)
         left = False
-        while not left and not self.leaving:
+        while not left:
             try:
                 waiting = chat.conversation.waiting
                 line = self.lines.next("yes? " if waiting else "> ")
@@ -279,9 +263,8 @@ class Talk:
                     code = self._hear(line, waiting is not None)
                     left = code == _QUIT
             except KeyboardInterrupt:
-                if not self.leaving:
-                    session.say("(/quit leaves)")
-        code = INTERRUPTED if self.leaving else 0 if code == _QUIT else code
+                session.say("(/quit leaves)")
+        code = 0 if code == _QUIT else code
         if session.as_json:
             self._document()
         else:
@@ -341,9 +324,8 @@ class Talk:
         try:
             self.runner.run(work)
         except KeyboardInterrupt:
-            if not self.leaving:
-                self.chat.conversation.stop()
-                self.session.say("\nStopped. What was found so far is kept.")
+            self.chat.conversation.stop()
+            self.session.say("\nStopped. What was found so far is kept.")
         except GlossatorError as error:
             self._say_error(error)
             return error.exit_code

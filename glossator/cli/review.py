@@ -22,22 +22,45 @@ def review_command(
             "machine (default: made up and printed)."
         ),
     ] = None,
+    llm: Annotated[
+        str | None,
+        typer.Option(help="The language model that the chat pages talk with; as in `run`."),
+    ] = None,
+    base_url: Annotated[str | None, typer.Option(help="Server of the provider's protocol.")] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="US dollars that each conversation's run may spend.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    offline: Annotated[
+        bool | None, typer.Option("--offline/--online", help="Never try the network.")
+    ] = None,
 ) -> int:
     """Show the results as pages in a browser, live while a run is going; Ctrl-C ends it.
+
+    Models are loaded when a page first needs one: to try a text on a feature, or with --llm to
+    chat.
 
     --json prints one document before the first page is served: address, token.
     """
     import secrets
 
+    from glossator.config import RunLimits
+    from glossator.providers.table import check_spec
     from glossator.web.serve import listening, serve
     from glossator.web.server.app import create_app
+    from glossator.web.server.loaded import Speech
     from glossator.web.server.security import is_loopback
 
     session = Session.of(context)
     if token is not None and len(token) < 8:
         raise ConfigError("a token is at least 8 characters long, so that nobody guesses it")
     known = token or secrets.token_urlsafe(24)
-    app = create_app(session.store_url, host=host, token=known)
+    given = {"device": device, "offline": offline, "budget": budget}
+    limits = RunLimits.from_mapping({k: v for k, v in given.items() if v is not None})
+    if llm is not None:
+        check_spec(llm)
+    speech = Speech(llm or "", base_url or "", limits)
+    app = create_app(session.store_url, host=host, token=known, speech=speech)
     with listening(host, port) as socket:
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{socket.getsockname()[1]}/"

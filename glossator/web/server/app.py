@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,14 +16,20 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from glossator.errors import StoreError
 from glossator.overview import Counts
-from glossator.web.server import api, exports, feature, features, runs, static
+from glossator.web.server import api, chat, exports, feature, features, live, runs, static
+from glossator.web.server.conversations import Conversations
 from glossator.web.server.kept import Kept
+from glossator.web.server.loaded import Loaded, Speech
 from glossator.web.server.opened import NothingYet, Opened
 from glossator.web.server.render import page
 from glossator.web.server.security import Guard, Security
+from glossator.web.server.trials import Trials
+from glossator.web.server.worker import Worker
 
 
-def create_app(store_url: str, *, host: str = "127.0.0.1", token: str = "") -> FastAPI:
+def create_app(
+    store_url: str, *, host: str = "127.0.0.1", token: str = "", speech: Speech | None = None
+) -> FastAPI:
     """The pages about the store at `store_url`.
 
     Args:
@@ -30,12 +37,16 @@ def create_app(store_url: str, *, host: str = "127.0.0.1", token: str = "") -> F
         host: where the server listens; elsewhere than on this machine every page asks for the
             token.
         token: what every request that changes anything must carry; made up unless given.
+        speech: which language model pages chat with; none without it.
     """
     opened = Opened(store_url)
+    spoken = speech or Speech()
+    worker, loaded = Worker(), Loaded(store_url, spoken.limits)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        await asyncio.to_thread(worker.close, loaded.close)
         opened.close()
 
     app = FastAPI(
@@ -51,9 +62,11 @@ def create_app(store_url: str, *, host: str = "127.0.0.1", token: str = "") -> F
     app.state.facets = Kept[features.Facets]()
     app.state.counts = Kept[Counts]()
     app.state.overviews = Kept[runs.Summed]()
+    app.state.conversations = Conversations(spoken, worker, loaded)
+    app.state.trials = Trials(worker, loaded)
     app.state.guard = Guard(token or secrets.token_urlsafe(24), host)
     app.add_middleware(Security, guard=app.state.guard)
-    for module in (runs, exports, features, feature, api, static):
+    for module in (runs, exports, features, live, feature, chat, api, static):
         app.include_router(module.router)
     app.add_exception_handler(HTTPException, _told)
     app.add_exception_handler(RequestValidationError, _misunderstood)

@@ -14,6 +14,7 @@ from glossator.web.server.asked import chosen, runs_of, store_of
 from glossator.web.server.feature_view import view_of
 from glossator.web.server.features import SAID
 from glossator.web.server.render import page
+from glossator.web.server.trials import Trial, Trials
 
 router = APIRouter(include_in_schema=False)
 
@@ -23,27 +24,69 @@ _LARGEST = 2**31
 
 @router.get("/features/{name:path}")
 def feature_page(
-    request: Request, name: str, run: str = "", a: str = "", b: str = "", windows: str = ""
+    request: Request,
+    name: str,
+    run: str = "",
+    a: str = "",
+    b: str = "",
+    windows: str = "",
+    trial: str = "",
 ) -> Response:
     """One feature, by its row in the store or by its name.
 
-    `a` and `b` are the explanations to hold side by side; `windows=all` shows every excerpt.
+    `a` and `b` are the explanations to hold side by side; `windows=all` shows every excerpt, and
+    `trial` a text that was tried.
     """
+    return shown_feature(request, name, run, (a, b), whole=windows == "all", trial=trial)
+
+
+def shown_feature(
+    request: Request,
+    name: str,
+    run: str,
+    compared: tuple[str, str] = ("", ""),
+    *,
+    whole: bool = False,
+    trial: str = "",
+    status: int = 200,
+    error: str = "",
+    text: str = "",
+    strength: str | None = None,
+) -> Response:
+    """The page; `error` is why `text` could not be tried, at `strength` if that is not None."""
     store = store_of(request)
     runs = runs_of(store)
     if not (name.isascii() and name.isdigit()):
         return _renamed(store, name, run)
     dossier, listed = dossier_of(store, runs, name, run)
+    trials: Trials = request.app.state.trials
+    tried = trials.known.get(trial)
+    if tried is not None and tried.tried.row != dossier.row:
+        tried = None
     return page(
         request,
         "feature",
         "features",
-        view=view_of(store, dossier, a, b, whole=windows == "all"),
+        status=status,
+        trial=tried,
+        trial_name=trial,
+        error=error,
+        typed=tried.tried.text if tried is not None and not error else text,
+        strength=_shown_strength(tried, strength),
+        can_chat=bool(request.app.state.conversations.speech.llm),
+        view=view_of(store, dossier, *compared, whole=whole),
         dossier=dossier,
         run=dossier.run,
         runs=listed,
         said=SAID,
     )
+
+
+def _shown_strength(trial: Trial | None, typed: str | None) -> str | None:
+    """What the form for holding a feature says; None where a text was read as it is."""
+    if typed is not None or trial is None or trial.tried.strength is None:
+        return typed
+    return f"{trial.tried.strength:g}"
 
 
 def _renamed(store: Store, name: str, run: str) -> Response:

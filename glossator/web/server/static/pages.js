@@ -1,22 +1,56 @@
 "use strict";
-// Nothing needs this: it follows runs that are going, and moves through lists by keys.
+// Nothing needs this: it follows runs and conversations, and moves through lists by keys.
 
-// The part of a page that changes while a run is going is fetched again, and put in its place.
+// The part of a page that changes while something is going is fetched again, and put in its place.
 const live = document.querySelector("[data-live]");
+const always = live && "always" in live.dataset;
+// Who reads or moves inside is not disturbed.
+function isUsed(part) {
+  return part.contains(document.activeElement) || part.querySelector("details[open]") !== null;
+}
+// Of a conversation, only those pieces are replaced that have changed.
+const seen = new Map();
+function swapPieces(fresh) {
+  for (const piece of [...live.children]) {
+    if (!fresh.querySelector("#" + piece.id)) piece.remove();
+  }
+  let before = null;
+  for (const piece of [...fresh.children]) {
+    const old = document.getElementById(piece.id);
+    if (!old || seen.get(piece.id) !== piece.outerHTML) {
+      seen.set(piece.id, piece.outerHTML);
+      if (old && old.contains(document.activeElement) && piece.id !== "now") before = old;
+      else {
+        if (old) old.replaceWith(piece);
+        else if (before) before.after(piece);
+        else live.prepend(piece);
+        before = piece;
+      }
+    } else before = old;
+  }
+}
 async function follow() {
   if (document.hidden) return true;
   const reply = await fetch(live.dataset.live, { headers: { accept: "text/html" } });
   if (!reply.ok) return true;
   const part = new DOMParser().parseFromString(await reply.text(), "text/html").body;
-  const open = live.contains(document.activeElement) || live.querySelector("details[open]");
-  // Who reads or moves inside is not disturbed.
-  if (!open) live.replaceChildren(...part.childNodes);
-  return !part.querySelector || live.querySelector("[data-going=no]") === null;
+  if ("pieces" in live.dataset) swapPieces(part);
+  else if (!isUsed(live)) live.replaceChildren(...part.childNodes);
+  return live.querySelector("[data-going=no]") === null;
 }
-function later() {
-  setTimeout(() => follow().catch(() => true).then((going) => { if (going) later(); }), 3000);
+function later(going) {
+  const every = Number(live.dataset.every || 3000);
+  setTimeout(
+    () => follow().catch(() => true).then((next) => { if (next || always) later(next); }),
+    going ? every : Math.max(every, 3000),
+  );
 }
-if (live) later();
+if (live) {
+  if ("pieces" in live.dataset) {
+    for (const piece of live.children) seen.set(piece.id, piece.outerHTML);
+  }
+  later(live.querySelector("[data-going=no]") === null);
+}
 
 // "/" goes to the search, j and k along the rows of a list.
 addEventListener("keydown", (event) => {
