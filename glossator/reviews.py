@@ -172,6 +172,21 @@ class Reviews:
                 found[key] = Rated(*key, int(row.value))
         return list(found.values())
 
+    def scores_of_rated(self, run: str) -> dict[tuple[int, str, str], float]:
+        """Values in `run` by row of the feature, explainer and scorer, of features with acts.
+
+        Of the first simulator; what has no value is left out.
+        """
+        kept = schema.scores.c
+        rated = select(_acts.feature).where(_acts.run == run)
+        query = select(kept.feature, kept.explainer, kept.scorer, kept.value)
+        query = query.where(kept.run == run, kept.feature.in_(rated)).order_by(kept.id)
+        found: dict[tuple[int, str, str], float | None] = {}
+        with self._database.reading() as connection:
+            for row in connection.execute(query):
+                found.setdefault((row.feature, row.explainer, row.scorer), row.value)
+        return {key: value for key, value in found.items() if value is not None}
+
     def withdrawn(self, run: str) -> frozenset[tuple[FeatureId, str]]:
         """Explanations by people of `run` that were taken back: their features and names."""
         query = _query().where(_acts.run == run)

@@ -13,6 +13,7 @@ from glossator.types import FeatureId
 from glossator.web.server.asked import chosen, runs_of, store_of
 from glossator.web.server.feature_view import view_of
 from glossator.web.server.features import SAID
+from glossator.web.server.place import Place, reviewer_of
 from glossator.web.server.render import page
 
 router = APIRouter(include_in_schema=False)
@@ -34,6 +35,7 @@ def feature_page(
     if not (name.isascii() and name.isdigit()):
         return _renamed(store, name, run)
     dossier, listed = dossier_of(store, runs, name, run)
+    place = Place(dossier.run.id, dossier.row)
     return page(
         request,
         "feature",
@@ -43,6 +45,9 @@ def feature_page(
         run=dossier.run,
         runs=listed,
         said=SAID,
+        standing=store.reviews.of(dossier.run.id, dossier.row),
+        place=place,
+        reviewer=reviewer_of(request, place),
     )
 
 

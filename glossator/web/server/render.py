@@ -23,7 +23,11 @@ STATIC = {
 }
 """The files that pages load, by name: where each is and what it is."""
 
-SECTIONS = (("runs", "/runs", "Runs"), ("features", "/features", "Features"))
+SECTIONS = (
+    ("runs", "/runs", "Runs"),
+    ("features", "/features", "Features"),
+    ("review", "/review", "Review"),
+)
 """The pages that every page links to: name, address, title."""
 
 
