@@ -47,6 +47,7 @@ def feature_page(
         said=SAID,
         standing=store.reviews.of(dossier.run.id, dossier.row),
         place=place,
+        names={said.explainer: said.explainer for said in dossier.explanations},
         reviewer=reviewer_of(request, place),
     )
 
