@@ -23,7 +23,7 @@ YEAR = 365 * 24 * 3600
 WHY = {
     "disagreement": "scorers disagree",
     "beaten": "the baseline predicts better",
-    "width": "by the width of its interval",
+    "width": "its interval is among the widest",
     "": "not scored yet",
 }
 """Why a feature is where it is in the queue."""
