@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from glossator.scorers.bootstrap import N_DRAWS, percentiles
 
@@ -100,8 +99,14 @@ def _alpha(weights: Floats, tables: Floats) -> Floats:
 def _spearman(pairs: Floats) -> float:
     if len(pairs) < 2 or np.ptp(pairs[:, 0]) == 0 or np.ptp(pairs[:, 1]) == 0:
         return float("nan")
-    ranks = rankdata(pairs, axis=0)
-    return float(np.corrcoef(ranks[:, 0], ranks[:, 1])[0, 1])
+    return float(np.corrcoef(_ranks(pairs[:, 0]), _ranks(pairs[:, 1]))[0, 1])
+
+
+def _ranks(values: Floats) -> Floats:
+    """Ranks from 1 on; equal values have the mean of theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    means = np.cumsum(counts) - (counts - 1) / 2
+    return np.asarray(means[place], float)
 
 
 def _estimate(

@@ -250,3 +250,10 @@ def test_an_explanation_of_a_person_is_one_like_the_others(
         feature_of(4), "every second river", "human"
     )
     assert "every second river" in client.get(f"/features/{ROW}").text
+
+
+@pytest.mark.parametrize("kept", ["x" * 500, "%00", "%ff%fe", "%20"])
+def test_a_cookie_that_is_no_name_asks_for_one(client: TestClient, kept: str) -> None:
+    for path in ("/review", f"/features/{ROW}"):
+        reply = client.get(path, headers={"cookie": f"glossator_reviewer={kept}"})
+        assert reply.status_code == 200

@@ -76,7 +76,12 @@ def named(text: str) -> str:
 
 def reviewer_of(request: Request, place: Place) -> str:
     """Who reviews: as the address says, else as the cookie does; empty if neither knows."""
-    return place.who or named(unquote(request.cookies.get(COOKIE, "")))
+    if place.who:
+        return place.who
+    try:
+        return reviewer_name(plain(unquote(request.cookies.get(COOKIE, ""))))
+    except ValueError:
+        return ""
 
 
 def as_cookie(name: str) -> str:
