@@ -208,18 +208,17 @@ class Reviews:
         here = select(b.feature, b.width).where(b.run == run)
         found: dict[int, str] = {}
         with self._database.reading() as connection:
+            queries = []
             for flag in (listing.DISAGREEMENT, listing.BEATEN):
                 on = (flagged.run == b.run) & (flagged.feature == b.feature)
                 query = here.join(schema.flags, on).where(flagged.flag == flag)
-                for row in connection.execute(query.order_by(*widest).limit(most)):
-                    found.setdefault(row.feature, flag)
+                queries.append((flag, query.order_by(*widest)))
             known = here.where(b.width.is_not(None)).order_by(b.width.desc(), b.feature)
-            for row in connection.execute(known.limit(most)):
-                found.setdefault(row.feature, "width")
-            if len(found) < most:
-                rest = here.where(b.width.is_(None)).order_by(b.feature)
-                for row in connection.execute(rest.limit(most)):
-                    found.setdefault(row.feature, "")
+            unknown = here.where(b.width.is_(None)).order_by(b.feature)
+            for why, query in (*queries, ("width", known), ("", unknown)):
+                if len(found) < most:
+                    for row in connection.execute(query.limit(most)):
+                        found.setdefault(row.feature, why)
         return tuple(found.items())[:most]
 
 

@@ -163,6 +163,7 @@ def test_pages_work_without_the_script(browser: Browser, address: str) -> None:
     page.click("nav.pager a[rel=next]")
     assert "after=" in page.url
     page.click("table.list tbody th a >> nth=0")
+    page.wait_for_load_state()
     assert page.locator("h1").count() == 1
     context.close()
 
@@ -205,15 +206,20 @@ def test_twenty_features_are_reviewed_by_keys_alone_and_one_is_undone(page: Page
 def test_a_review_needs_no_script(browser: Browser, address: str) -> None:
     context = browser.new_context(base_url=address, java_script_enabled=False)
     page = context.new_page()
+
+    def click(what: str) -> None:
+        with page.expect_navigation():
+            page.click(what)
+
     page.goto("/review?run=r1&feature=5")
     page.fill("input[name=name]", "Bob")
-    page.click("button:has-text('Begin')")
-    page.click("button[aria-label='Rate A 2 of 5']")
+    click("button:has-text('Begin')")
+    click("button[aria-label='Rate A 2 of 5']")
     assert page.locator("[data-card] .tag.live").count() == 1
     page.click("summary:has-text('Comment') >> nth=0")
     page.fill("textarea[name=value]:visible", "<b>why</b>")
-    page.click("button:has-text('Comment'):visible")
+    click("button:has-text('Comment'):visible")
     assert page.locator(".comment").inner_text() == "Bob <b>why</b>"
-    page.click("button:has-text('Undo')")
+    click("button:has-text('Undo')")
     assert page.locator(".comment").count() == 0
     context.close()
