@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from starlette.responses import RedirectResponse, Response
 
 from glossator.acts import LONGEST, RATINGS, ActKind
-from glossator.reviews import Conflict, Wish
+from glossator.reviews import MOST_QUEUED, Conflict, Wish
 from glossator.rows import plain
 from glossator.store import Run, Store
 from glossator.web.server.asked import chosen, runs_of, store_of
@@ -20,6 +20,8 @@ from glossator.web.server.review_view import ReviewView, key_of, next_after, rev
 router = APIRouter(include_in_schema=False)
 
 YEAR = 365 * 24 * 3600
+STEP = 500
+"""By so many features the queue grows."""
 WHY = {
     "disagreement": "scorers disagree",
     "beaten": "the baseline predicts better",
@@ -46,8 +48,12 @@ def review_page(request: Request) -> Response:
     run = chosen(runs, request.query_params.get("run"))
     place = Place.of(request.query_params, run.id)
     reviewer = reviewer_of(request, place)
-    queue: dict[int, str] = request.app.state.queues.get(run.id, lambda: _queue(store, run))
     done = {r.feature for r in store.reviews.ratings(run.id) if r.reviewer == reviewer}
+    # Longer, the more of it is done: its end is not reached before that of the run.
+    most = MOST_QUEUED + len(done) // STEP * STEP
+    queue: dict[int, str] = request.app.state.queues.get(
+        (run.id, most), lambda: dict(store.reviews.queue(run.id, most))
+    )
     order = list(queue)
     first = next((row for row in order if row not in done), None)
     if place.feature is None:
@@ -114,10 +120,6 @@ def act(request: Request, given: Fields) -> Response:
         return RedirectResponse(f"/features/{place.feature}?run={run.id}#people", 303)
     after = _view(store, run, place, reviewer)
     return RedirectResponse(place.address(said=next_after(after, place.said, wish.kind)), 303)
-
-
-def _queue(store: Store, run: Run) -> dict[int, str]:
-    return dict(store.reviews.queue(run.id))
 
 
 def _view(store: Store, run: Run, place: Place, reviewer: str) -> ReviewView:
