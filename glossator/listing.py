@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, Table, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from glossator import schema
+from glossator.acts import ActKind, in_force
 
 FAILED = "failed"
 """Some of its work was given up."""
@@ -27,7 +28,9 @@ DISAGREEMENT = "disagreement"
 """By one scorer the whole interval of the best explanation is above the null, by another not."""
 BEATEN = "beaten"
 """The baseline has a higher value by `simulation` than the best explanation."""
-FLAGS = (ABSTAINED, BEATEN, DISAGREEMENT, FAILED)
+RATED = "rated"
+"""Somebody has rated one of its explanations."""
+FLAGS = (ABSTAINED, BEATEN, DISAGREEMENT, FAILED, RATED)
 
 FIRST = "simulation"
 """The scorer that says which explanation is best, where it ran."""
@@ -40,6 +43,7 @@ _Rows = Sequence[Row[*tuple[Any, ...]]]
 def refresh(connection: Connection, run: str, feature: int) -> None:
     """Makes the rows of `feature` in `run` anew."""
     said, kept, lost = schema.explanations.c, schema.scores.c, schema.failures.c
+    done = schema.acts.c
     explanations = connection.execute(
         select(said.id, said.explainer, said.abstained)
         .where(said.run == run, said.feature == feature)
@@ -54,6 +58,10 @@ def refresh(connection: Connection, run: str, feature: int) -> None:
     failed = connection.execute(
         select(lost.id).where(lost.run == run, lost.feature == feature).limit(1)
     ).first()
+    acts = connection.execute(
+        select(done.id, done.kind, done.undoes).where(done.run == run, done.feature == feature)
+    ).all()
+    held = in_force((act.id, act.undoes) for act in acts)
     scores = _of_first_simulator(scores)
     best = _best(explanations, scores)
     marks = [s for s in scores if best and s.explainer == best.explainer and s.value is not None]
@@ -74,6 +82,7 @@ def refresh(connection: Connection, run: str, feature: int) -> None:
         FAILED: failed is not None,
         ABSTAINED: best is not None and bool(best.abstained),
         BEATEN: _beaten(best, scores),
+        RATED: any(act.kind == ActKind.RATING and act.id in held for act in acts),
         DISAGREEMENT: len({s.low > s.null_value for s in marks if _judged(s)}) > 1,
     }
     _put(connection, schema.flags, [{**here, "flag": flag} for flag in FLAGS if holds[flag]])

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, TypeVar
 
+from glossator.acts import is_human
 from glossator.collecting import Collecting
 from glossator.config import RunConfig, RunLimits
 from glossator.datasets.corpora import Corpus, load_corpus
@@ -334,7 +335,8 @@ class Job:
         asking = [e for e in config.explainers if needs_llm(e)]
         if "explain" in stages and self._left("explain", asking):
             self.explainer_llm = await self._model(explains(config), local)
-        if "score" in stages and scoring_asks(config) and self._left("score", self._scores()):
+        unscored = self._left("score", self._scores()) or self._unscored_by_people()
+        if "score" in stages and scoring_asks(config) and unscored:
             self.scorer_llm = await self._model(judges(config), local)
             if self.scorer_llm is not None:
                 embedder = bundled(self.limits.offline)
@@ -429,12 +431,7 @@ class Job:
 
     async def score(self) -> None:
         """One score for each explanation and scorer that has none."""
-        asked = set(self.features)
-        explanations = [
-            e
-            for e in self.store.explanations_of(self.run.id)
-            if e.feature in asked and e.explainer in self.config.explainers
-        ]
+        explanations = self._explained()
         done = self.store.done(self.run.id, "score")
         units = [
             (e.feature, f"{e.explainer}/{scorer}", self._score(e, explanations, scorer))
@@ -443,6 +440,26 @@ class Job:
             if (e.feature, f"{e.explainer}/{scorer}") not in done
         ]
         await self._work("score", units, len(explanations) * len(self.config.scorers))
+
+    def _explained(self) -> list[Explanation]:
+        """What is to be scored: by the explainers asked for, and by people."""
+        asked, withdrawn = set(self.features), self.store.reviews.withdrawn(self.run.id)
+        return [
+            e
+            for e in self.store.explanations_of(self.run.id)
+            if e.feature in asked
+            and (e.explainer in self.config.explainers or is_human(e.explainer))
+            and (e.feature, e.explainer) not in withdrawn
+        ]
+
+    def _unscored_by_people(self) -> bool:
+        done = self.store.done(self.run.id, "score")
+        people = [e for e in self._explained() if is_human(e.explainer)]
+        return any(
+            (e.feature, f"{e.explainer}/{scorer}") not in done
+            for e in people
+            for scorer in self.config.scorers
+        )
 
     async def _score(
         self, explanation: Explanation, others: Sequence[Explanation], name: str

@@ -35,7 +35,7 @@ from sqlalchemy import (
     false,
 )
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Every revision this version knows, oldest first; the last is the one it writes."""
 
 WORDS = "explanation_words"
@@ -345,4 +345,21 @@ entries = Table(
     Column("kind", Text, nullable=False),
     Column("content", Text, nullable=False),
     Column("made", Text, nullable=False),
+)
+
+acts = Table(
+    "acts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _run(),
+    _feature(),
+    Column("explainer", Text, nullable=False),  # empty: about the feature itself
+    Column("reviewer", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("base", Text, nullable=False),  # ids of edits, with spaces between
+    Column("became", Text, nullable=False),
+    Column("undoes", Integer, ForeignKey("acts.id")),
+    Column("made", Text, nullable=False),
+    Index("ix_acts_feature", "run", "feature"),
 )

@@ -31,6 +31,7 @@ from glossator.ledger import Assumed, Entry
 from glossator.notebooks import Notebooks
 from glossator.overview import Overview
 from glossator.replies import Replies
+from glossator.reviews import Reviews
 from glossator.rows import (
     dump,
     feature_id,
@@ -155,6 +156,8 @@ class Store:
         """One feature whole, as a run has it."""
         self.overview = Overview(database)
         """What a run amounts to, counted by the database."""
+        self.reviews = Reviews(database, self.put_explanation)
+        """What people say of explanations."""
 
     def close(self) -> None:
         """Gives back the file; the store cannot be used after."""

@@ -47,6 +47,7 @@ GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
             *("store", "schema", "database", "rows", "runs", "records", "calls", "replies"),
             *("batches", "tables", "export", "migrations", "notebooks"),
             *("listing", "selection", "narrowing", "browsing", "overview", "dossier", "words"),
+            *("acts", "reviews"),
         ),
     ),
     "datasets": (3, ("datasets", "experiments", *(f"sae.{name}" for name in _TRAINING))),
@@ -59,7 +60,7 @@ GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
         (
             *("", "__main__", "api", "pipeline", "units", "collecting", "models", "tally"),
             *("inquiring", "laboratory", "chatting", "finding"),
-            *("comparing", "health"),
+            *("comparing", "health", "agreement"),
             *("trial", "standing", "blank", "forecast"),
             *("progress", "reading"),
             *("estimate", "doctor", "cli", "web", "bench"),

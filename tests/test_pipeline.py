@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from glossator.acts import ActKind
 from glossator.datasets.pools import pool_of
 from glossator.errors import (
     ConfigError,
@@ -18,6 +19,7 @@ from glossator.errors import (
     Unsupported,
 )
 from glossator.progress import Progress
+from glossator.reviews import Wish
 from glossator.runs import RunStatus
 from glossator.store import Store, open_store
 from glossator.types import Pool, Usage
@@ -286,3 +288,21 @@ def test_a_simulator_that_is_named_reads_the_baseline_too(
     config = config_for(folder, server, explainers=["unigram"], simulator="reply", features="0")
     assert do(config, store).status is RunStatus.DONE
     assert set(asked_about(server)) == {"simulate", "detect"}
+
+
+def test_what_people_wrote_is_scored_like_the_rest_until_they_take_it_back(
+    folder: Path, store: Store, server: Loopback
+) -> None:
+    config = config_for(folder, server, features="0-1")
+    do(config, store)
+    first, second = (e.feature for e in store.explanations_of("r1"))
+    store.reviews.put("r1", first, Wish("Ann", ActKind.EDIT, value="words about water"))
+    gone = store.reviews.put("r1", second, Wish("Ann", ActKind.EDIT, value="words about fire"))
+    store.reviews.put("r1", second, Wish("Ann", ActKind.UNDO, undoes=gone.id))
+    assert do(config, store, stages=("score",)).status is RunStatus.DONE
+    people = [s for s in store.scores_of("r1") if s.explainer == "human"]
+    assert [(s.feature, s.scorer) for s in sorted(people, key=lambda s: s.scorer)] == [
+        (first, "detection"),
+        (first, "simulation"),
+    ]
+    assert all(s.value is not None and s.null is not None for s in people)

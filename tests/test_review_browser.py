@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 
-SEEN = ("/runs", "/runs/r1", "/features", "/features/4?run=r1", "/api/", "/nowhere")
+SEEN = (
+    *("/runs", "/runs/r1", "/features", "/features/4?run=r1", "/review?feature=5&who=Zoe"),
+    *("/review?feature=5&who=Zoe&ab=1", "/review/agreement", "/api/", "/nowhere"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +149,7 @@ def test_letters_stand_out_from_what_is_behind_them(page: Page) -> None:
     """At least 4.5 to 1 between a text and its own background, as WCAG AA asks."""
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-        for path in SEEN[:4]:
+        for path in SEEN[:7]:
             page.goto(path)
             page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
             assert page.evaluate((Path(__file__).parent / "contrast.js").read_text()) == []
@@ -160,5 +163,63 @@ def test_pages_work_without_the_script(browser: Browser, address: str) -> None:
     page.click("nav.pager a[rel=next]")
     assert "after=" in page.url
     page.click("table.list tbody th a >> nth=0")
+    page.wait_for_load_state()
     assert page.locator("h1").count() == 1
+    context.close()
+
+
+def test_twenty_features_are_reviewed_by_keys_alone_and_one_is_undone(page: Page) -> None:
+    def press(key: str) -> None:
+        with page.expect_navigation():
+            page.keyboard.press(key)
+
+    page.goto("/review?run=r1")
+    for _ in range(12):
+        if page.evaluate("document.activeElement.name") == "name":
+            break
+        page.keyboard.press("Tab")
+    page.keyboard.type("Ann")
+    press("Enter")
+    seen = []
+    for number in range(20):
+        seen.append(page.url.partition("feature=")[2].partition("&")[0])
+        for _ in range(page.locator("[data-card]").count()):
+            press(str(number % 5 + 1))
+        assert page.locator("[data-card] .tag.live").count() == page.locator("[data-card]").count()
+        press("j")
+    assert len(set(seen)) == 20
+    counted = page.locator(".reviewbar .over")
+    assert "20 of " in counted.inner_text()
+    press("k")
+    rated = page.locator("[data-card] .tag.live").count()
+    press("u")
+    assert page.locator("[data-card] .tag.live").count() == rated - 1
+    assert page.locator(".acts .tag").first.inner_text() == "taken back"
+    page.keyboard.press("?")
+    assert page.locator(".keys dl").is_visible()
+    page.keyboard.press("e")
+    page.keyboard.type("Better: ")
+    press("Control+Enter")
+    assert page.locator(".edited bdi").first.inner_text().startswith("Better: ")
+
+
+def test_a_review_needs_no_script(browser: Browser, address: str) -> None:
+    context = browser.new_context(base_url=address, java_script_enabled=False)
+    page = context.new_page()
+
+    def click(what: str) -> None:
+        with page.expect_navigation():
+            page.click(what)
+
+    page.goto("/review?run=r1&feature=5")
+    page.fill("input[name=name]", "Bob")
+    click("button:has-text('Begin')")
+    click("button[aria-label='Rate A 2 of 5']")
+    assert page.locator("[data-card] .tag.live").count() == 1
+    page.click("summary:has-text('Comment') >> nth=0")
+    page.fill("textarea[name=value]:visible", "<b>why</b>")
+    click("button:has-text('Comment'):visible")
+    assert page.locator(".comment").inner_text() == "Bob <b>why</b>"
+    click("button:has-text('Undo')")
+    assert page.locator(".comment").count() == 0
     context.close()

@@ -16,7 +16,18 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from glossator.errors import StoreError
 from glossator.overview import Counts
-from glossator.web.server import api, chat, exports, feature, features, live, runs, static
+from glossator.web.server import (
+    agreeing,
+    api,
+    chat,
+    exports,
+    feature,
+    features,
+    live,
+    reviewing,
+    runs,
+    static,
+)
 from glossator.web.server.conversations import Conversations
 from glossator.web.server.kept import Kept
 from glossator.web.server.loaded import Loaded, Speech
@@ -62,11 +73,13 @@ def create_app(
     app.state.facets = Kept[features.Facets]()
     app.state.counts = Kept[Counts]()
     app.state.overviews = Kept[runs.Summed]()
+    app.state.queues = Kept[dict[int, str]]()
     app.state.conversations = Conversations(spoken, worker, loaded)
     app.state.trials = Trials(worker, loaded)
     app.state.guard = Guard(token or secrets.token_urlsafe(24), host)
     app.add_middleware(Security, guard=app.state.guard)
-    for module in (runs, exports, features, live, feature, chat, api, static):
+    routed = (runs, exports, features, live, feature, reviewing, agreeing, chat, api, static)
+    for module in routed:
         app.include_router(module.router)
     app.add_exception_handler(HTTPException, _told)
     app.add_exception_handler(RequestValidationError, _misunderstood)
@@ -95,7 +108,7 @@ async def _told(request: Request, error: Exception) -> Response:
         raise TypeError("only what ends a request comes here") from error
     if _is_api(request):
         return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
-    titles = {404: "Not found", 405: "Not possible"}
+    titles = {404: "Not found", 405: "Not possible", 409: "Not possible any more"}
     title = titles.get(error.status_code, "That cannot be shown")
     text = "There is no such page." if error.detail == "Not Found" else error.detail
     reply = page(request, "message", status=error.status_code, title=title, text=text)

@@ -13,6 +13,7 @@ from glossator.types import FeatureId
 from glossator.web.server.asked import chosen, runs_of, store_of
 from glossator.web.server.feature_view import view_of
 from glossator.web.server.features import SAID
+from glossator.web.server.place import Place, reviewer_of
 from glossator.web.server.render import page
 from glossator.web.server.trials import Trial, Trials
 
@@ -59,6 +60,7 @@ def shown_feature(
     if not (name.isascii() and name.isdigit()):
         return _renamed(store, name, run)
     dossier, listed = dossier_of(store, runs, name, run)
+    place = Place(dossier.run.id, dossier.row)
     trials: Trials = request.app.state.trials
     tried = trials.known.get(trial)
     if tried is not None and tried.tried.row != dossier.row:
@@ -79,6 +81,10 @@ def shown_feature(
         run=dossier.run,
         runs=listed,
         said=SAID,
+        standing=store.reviews.of(dossier.run.id, dossier.row),
+        place=place,
+        names={said.explainer: said.explainer for said in dossier.explanations},
+        reviewer=reviewer_of(request, place),
     )
 
 

@@ -93,12 +93,12 @@ def view_of(
         whole: show every window, and not a few of each stratum.
     """
     record, room = dossier.record, WHOLE if whole else BRIEF
-    names = _explainers(dossier)
+    names = explainers_of(dossier)
     series = series_of(names)
     peak = record.peak if record else 0.0
     return FeatureView(
         dossier=dossier,
-        said=tuple(_said(dossier, name, series[name]) for name in names),
+        said=tuple(said_of(dossier, name, series[name]) for name in names),
         series=series,
         histogram=(
             histogram(record.histogram_edges, record.histogram, record.threshold)
@@ -113,14 +113,16 @@ def view_of(
     )
 
 
-def _explainers(dossier: Dossier) -> tuple[str, ...]:
+def explainers_of(dossier: Dossier) -> tuple[str, ...]:
+    """Whose explanations there are, or were: the best first, the baseline last."""
     named = [e.explainer for e in dossier.explanations]
     named += [s.explainer for s in dossier.scores.values()]
     order = dict.fromkeys(named)
     return tuple(sorted(order, key=lambda n: (n == BASELINE, n != dossier.best)))
 
 
-def _said(dossier: Dossier, name: str, series: int) -> Said:
+def said_of(dossier: Dossier, name: str, series: int) -> Said:
+    """The explanation by `name` with its scores, drawn in the colour of that series."""
     scores = [s for s in dossier.scores.values() if s.explainer == name]
     scores.sort(key=lambda s: (s.scorer != FIRST, s.scorer))
     charted = []

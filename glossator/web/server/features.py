@@ -26,6 +26,7 @@ SAID = {
     "beaten": "the unigram baseline predicts better",
     "disagreement": "scorers disagree whether it beats its null",
     "failed": "some work failed",
+    "rated": "somebody has rated an explanation",
     "unexplained": "nobody has explained it",
 }
 """What each flag means."""

@@ -26,6 +26,7 @@ STATIC = {
 SECTIONS = (
     ("runs", "/runs", "Runs"),
     ("features", "/features", "Features"),
+    ("review", "/review", "Review"),
     ("chat", "/chat", "Chat"),
 )
 """The pages that every page links to: name, address, title."""

@@ -1,5 +1,5 @@
 "use strict";
-// Nothing needs this: it follows runs and conversations, and moves through lists by keys.
+// Nothing needs this: it follows runs and conversations, and moves through lists and reviews by keys.
 
 // The part of a page that changes while something is going is fetched again, and put in its place.
 const live = document.querySelector("[data-live]");
@@ -67,3 +67,39 @@ addEventListener("keydown", (event) => {
     links[next].focus();
   }
 });
+
+// In a review a key does what the link, button or summary does that names it: of the explanation
+// where one is, else anywhere on the page. "x" goes to the next explanation.
+const cards = [...document.querySelectorAll("[data-card]")];
+let current = document.querySelector("[data-current]");
+function choose(card) {
+  for (const other of cards) other.classList.toggle("current", other === card);
+  current = card;
+}
+addEventListener("focusin", (event) => {
+  const card = event.target.closest("[data-card]");
+  if (card) choose(card);
+});
+addEventListener("keydown", (event) => {
+  const inText = event.target.closest("input, select, textarea");
+  if (inText) {
+    if (event.key === "Escape") inText.blur();
+    if (event.key === "Enter" && event.ctrlKey && inText.form) inText.form.requestSubmit();
+    return;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  if (event.key === "x" && cards.length) {
+    const next = cards[(cards.indexOf(current) + 1) % cards.length];
+    next.focus();
+    choose(next);
+    return;
+  }
+  const named = `[data-key="${CSS.escape(event.key)}"]`;
+  const does = (current && current.querySelector(named)) || [...document.querySelectorAll(named)]
+    .find((one) => !one.closest("[data-card]"));
+  if (does) { event.preventDefault(); does.click(); }
+});
+document.addEventListener("toggle", (event) => {
+  const text = event.target.open && event.target.querySelector("textarea");
+  if (text) text.focus();
+}, true);
