@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from glossator.api import (
         CallableFeatures,
+        ask,
         collect,
         collect_function,
         collect_planted,
@@ -32,6 +33,7 @@ __all__ = [
     "FeatureRecord",
     "Score",
     "Split",
+    "ask",
     "collect",
     "collect_function",
     "collect_planted",

@@ -47,6 +47,7 @@ GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
             *("store", "schema", "database", "rows", "runs", "records", "calls", "replies"),
             *("batches", "tables", "export", "migrations", "notebooks"),
             *("listing", "selection", "narrowing", "browsing", "overview", "dossier", "words"),
+            *("documented", "querying"),
         ),
     ),
     "datasets": (3, ("datasets", "experiments", *(f"sae.{name}" for name in _TRAINING))),
@@ -58,7 +59,7 @@ GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
         6,
         (
             *("", "__main__", "api", "pipeline", "units", "collecting", "models", "tally"),
-            *("inquiring", "laboratory", "chatting", "finding"),
+            *("inquiring", "laboratory", "chatting", "finding", "asking", "meanings"),
             *("comparing", "health"),
             *("trial", "standing", "blank", "forecast"),
             *("progress", "reading"),

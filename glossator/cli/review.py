@@ -22,6 +22,14 @@ def review_command(
             "machine (default: made up and printed)."
         ),
     ] = None,
+    llm: Annotated[
+        str,
+        typer.Option(
+            help="Language model that writes queries for questions in words, loaded when the "
+            "first is asked; none for no such model."
+        ),
+    ] = "local",
+    offline: Annotated[bool, typer.Option("--offline", help="Never try the network.")] = False,
 ) -> int:
     """Show the results as pages in a browser, live while a run is going; Ctrl-C ends it.
 
@@ -31,13 +39,15 @@ def review_command(
 
     from glossator.web.serve import listening, serve
     from glossator.web.server.app import create_app
+    from glossator.web.server.ask import Desk
     from glossator.web.server.security import is_loopback
 
     session = Session.of(context)
     if token is not None and len(token) < 8:
         raise ConfigError("a token is at least 8 characters long, so that nobody guesses it")
     known = token or secrets.token_urlsafe(24)
-    app = create_app(session.store_url, host=host, token=known)
+    desk = Desk(None if llm == "none" else llm, offline)
+    app = create_app(session.store_url, host=host, token=known, desk=desk)
     with listening(host, port) as socket:
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{socket.getsockname()[1]}/"

@@ -15,14 +15,17 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from glossator.errors import StoreError
 from glossator.overview import Counts
-from glossator.web.server import api, exports, feature, features, runs, static
+from glossator.web.server import api, ask, exports, feature, features, runs, static
+from glossator.web.server.ask import Desk
 from glossator.web.server.kept import Kept
 from glossator.web.server.opened import NothingYet, Opened
 from glossator.web.server.render import page
 from glossator.web.server.security import Guard, Security
 
 
-def create_app(store_url: str, *, host: str = "127.0.0.1", token: str = "") -> FastAPI:
+def create_app(
+    store_url: str, *, host: str = "127.0.0.1", token: str = "", desk: Desk | None = None
+) -> FastAPI:
     """The pages about the store at `store_url`.
 
     Args:
@@ -30,6 +33,7 @@ def create_app(store_url: str, *, host: str = "127.0.0.1", token: str = "") -> F
         host: where the server listens; elsewhere than on this machine every page asks for the
             token.
         token: what every request that changes anything must carry; made up unless given.
+        desk: who writes the queries for questions in words; nobody unless given.
     """
     opened = Opened(store_url)
 
@@ -51,9 +55,10 @@ def create_app(store_url: str, *, host: str = "127.0.0.1", token: str = "") -> F
     app.state.facets = Kept[features.Facets]()
     app.state.counts = Kept[Counts]()
     app.state.overviews = Kept[runs.Summed]()
+    app.state.desk = desk or Desk(None)
     app.state.guard = Guard(token or secrets.token_urlsafe(24), host)
     app.add_middleware(Security, guard=app.state.guard)
-    for module in (runs, exports, features, feature, api, static):
+    for module in (runs, exports, ask, features, feature, api, static):
         app.include_router(module.router)
     app.add_exception_handler(HTTPException, _told)
     app.add_exception_handler(RequestValidationError, _misunderstood)

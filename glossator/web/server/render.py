@@ -23,7 +23,11 @@ STATIC = {
 }
 """The files that pages load, by name: where each is and what it is."""
 
-SECTIONS = (("runs", "/runs", "Runs"), ("features", "/features", "Features"))
+SECTIONS = (
+    ("runs", "/runs", "Runs"),
+    ("features", "/features", "Features"),
+    ("ask", "/ask", "Ask"),
+)
 """The pages that every page links to: name, address, title."""
 
 
