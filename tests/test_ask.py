@@ -145,7 +145,7 @@ def test_the_database_itself_is_opened_for_reading(
 
 def test_a_query_that_does_not_end_is_stopped(file: Path) -> None:
     endless = f"SELECT count(*) FROM {', '.join(f'features AS f{i}' for i in range(8))}"
-    with pytest.raises(QueryError, match="took longer than 0.2 seconds"):
+    with pytest.raises(QueryError, match=r"took longer than 0\.2 seconds"):
         found(file, endless, seconds=0.2)
 
 

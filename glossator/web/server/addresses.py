@@ -21,7 +21,7 @@ from glossator.types import Kind
 
 Pairs = Sequence[tuple[str, str]]
 
-PLAIN = ("run", "sort", "q", "kind", "site", "explainer", "flag", "number", "limit")
+PLAIN = ("run", "sort", "q", "like", "kind", "site", "explainer", "flag", "number", "limit")
 """All parameters but ranges and places."""
 LONGEST = 200
 """Characters of a text that is searched for."""
@@ -69,6 +69,7 @@ def parse(pairs: Pairs, run: str, collection: str, scorers: Collection[str]) -> 
         flags=tuple(dict.fromkeys(given.get("flag", ()))),
         ranges=ranges,
         text=last("q")[:LONGEST],
+        like=last("like")[:LONGEST],
         limit=_whole(last("limit", "50")),
         **places,
     )
@@ -94,6 +95,8 @@ def pairs_of(selection: Selection) -> list[tuple[str, str]]:
         found.append(("sort", f"{'-' if selection.descending else ''}{selection.sort}"))
     if selection.text:
         found.append(("q", selection.text))
+    if selection.like:
+        found.append(("like", selection.like))
     for name, values in (
         ("kind", [kind.value for kind in selection.kinds]),
         ("site", selection.sites),

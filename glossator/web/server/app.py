@@ -13,18 +13,25 @@ from sqlalchemy.exc import ArgumentError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from glossator.embedder import Embedder
 from glossator.errors import StoreError
 from glossator.overview import Counts
 from glossator.web.server import api, ask, exports, feature, features, runs, static
 from glossator.web.server.ask import Desk
 from glossator.web.server.kept import Kept
+from glossator.web.server.meaning import Sense
 from glossator.web.server.opened import NothingYet, Opened
 from glossator.web.server.render import page
 from glossator.web.server.security import Guard, Security
 
 
 def create_app(
-    store_url: str, *, host: str = "127.0.0.1", token: str = "", desk: Desk | None = None
+    store_url: str,
+    *,
+    host: str = "127.0.0.1",
+    token: str = "",
+    desk: Desk | None = None,
+    embedder: Embedder | None = None,
 ) -> FastAPI:
     """The pages about the store at `store_url`.
 
@@ -34,6 +41,7 @@ def create_app(
             token.
         token: what every request that changes anything must carry; made up unless given.
         desk: who writes the queries for questions in words; nobody unless given.
+        embedder: who reads what texts mean; the bundled one unless given, on the first search.
     """
     opened = Opened(store_url)
 
@@ -56,6 +64,7 @@ def create_app(
     app.state.counts = Kept[Counts]()
     app.state.overviews = Kept[runs.Summed]()
     app.state.desk = desk or Desk(None)
+    app.state.sense = Sense(embedder)
     app.state.guard = Guard(token or secrets.token_urlsafe(24), host)
     app.add_middleware(Security, guard=app.state.guard)
     for module in (runs, exports, ask, features, feature, api, static):

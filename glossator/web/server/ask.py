@@ -17,7 +17,6 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from glossator.api import ask, run_sync
 from glossator.asking import LONGEST, Plot
 from glossator.documented import VIEWS
 from glossator.errors import GlossatorError
@@ -119,6 +118,9 @@ async def ask_in_words(request: Request) -> Response:
 
 
 def _answered(request: Request, question: str) -> Response:
+    # Imported here: the pages that show results need none of it.
+    from glossator.api import ask, run_sync
+
     desk: Desk = request.app.state.desk
     try:
         if desk.llm is None:

@@ -14,6 +14,7 @@ from glossator.store import Run, Store
 from glossator.types import Kind
 from glossator.web.server.addresses import changed
 from glossator.web.server.asked import chosen, runs_of, selection_of, store_of
+from glossator.web.server.meaning import by_meaning
 from glossator.web.server.render import page
 
 router = APIRouter(include_in_schema=False)
@@ -70,7 +71,8 @@ def features_page(request: Request) -> Response:
     run = chosen(runs, request.query_params.get("run"))
     selection = selection_of(request, store, run)
     facets = request.app.state.facets.get(run.id, lambda: facets_of(store, run))
-    listing = store.browser.page(selection)
+    found = by_meaning(request, store, selection)
+    listing = found.ordered(store.browser.page(found.selection))
     return page(
         request,
         "features",
@@ -88,6 +90,7 @@ def features_page(request: Request) -> Response:
         columns=_columns(selection, facets),
         shown_flags=FLAGS,
         axis_of=_axis,
+        found=found,
     )
 
 
@@ -136,6 +139,8 @@ def _chips(selection: Selection) -> list[Chip]:
     chips = []
     if selection.text:
         chips.append(Chip(f"text: {selection.text}", changed(selection, text="")))
+    if selection.like:
+        chips.append(Chip(f"meaning: {selection.like}", changed(selection, like="")))
     for name, field, values in (
         ("kind", "kinds", selection.kinds),
         ("site", "sites", selection.sites),
