@@ -53,10 +53,10 @@ def parse(pairs: Pairs, run: str, collection: str, scorers: Collection[str]) -> 
             low, high = ranges.get(of, (None, None))
             bound = finite(last(name))
             ranges[of] = (bound, high) if end == "min" else (low, bound)
-    places = {
-        name: Cursor.parse(last(name), named) if name in given else None
-        for name in ("after", "before")
-    }
+
+    def place(name: str) -> Cursor | None:
+        return Cursor.parse(last(name), named) if name in given else None
+
     return Selection(
         run,
         collection,
@@ -71,7 +71,8 @@ def parse(pairs: Pairs, run: str, collection: str, scorers: Collection[str]) -> 
         text=last("q")[:LONGEST],
         like=last("like")[:LONGEST],
         limit=_whole(last("limit", "50")),
-        **places,
+        after=place("after"),
+        before=place("before"),
     )
 
 

@@ -16,12 +16,13 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from glossator.embedder import Embedder
 from glossator.errors import StoreError
 from glossator.overview import Counts
-from glossator.web.server import api, ask, exports, feature, features, runs, static
+from glossator.web.server import api, ask, exports, feature, features, runs, saved, static
 from glossator.web.server.ask import Desk
 from glossator.web.server.kept import Kept
 from glossator.web.server.meaning import Sense
 from glossator.web.server.opened import NothingYet, Opened
 from glossator.web.server.render import page
+from glossator.web.server.saved import Saved
 from glossator.web.server.security import Guard, Security
 
 
@@ -64,10 +65,11 @@ def create_app(
     app.state.counts = Kept[Counts]()
     app.state.overviews = Kept[runs.Summed]()
     app.state.desk = desk or Desk(None)
+    app.state.saved = Saved()
     app.state.sense = Sense(embedder)
     app.state.guard = Guard(token or secrets.token_urlsafe(24), host)
     app.add_middleware(Security, guard=app.state.guard)
-    for module in (runs, exports, ask, features, feature, api, static):
+    for module in (runs, exports, ask, saved, features, feature, api, static):
         app.include_router(module.router)
     app.add_exception_handler(HTTPException, _told)
     app.add_exception_handler(RequestValidationError, _misunderstood)

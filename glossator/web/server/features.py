@@ -12,7 +12,7 @@ from glossator.listing import FLAGS
 from glossator.selection import ALL_FLAGS, RANGES, Listed, Listing, Mark, Selection
 from glossator.store import Run, Store
 from glossator.types import Kind
-from glossator.web.server.addresses import changed
+from glossator.web.server.addresses import address, changed
 from glossator.web.server.asked import chosen, runs_of, selection_of, store_of
 from glossator.web.server.meaning import by_meaning
 from glossator.web.server.render import page
@@ -91,6 +91,8 @@ def features_page(request: Request) -> Response:
         shown_flags=FLAGS,
         axis_of=_axis,
         found=found,
+        saved=request.app.state.saved.all(store),
+        query=address(selection.from_the_start).partition("?")[2],
     )
 
 
