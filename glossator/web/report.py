@@ -38,6 +38,21 @@ def write_report(store: Store, run_id: str | None, path: str | Path) -> Path:
     Raises:
         StoreError: if there is no such run, or the file cannot be written.
     """
+    _, page = report_of(store, run_id)
+    target = Path(path)
+    try:
+        write_whole(target, page.encode("utf-8", "replace"))
+    except OSError as error:
+        raise StoreError(f"cannot write the report to {target}: {error.strerror}") from error
+    return target
+
+
+def report_of(store: Store, run_id: str | None = None) -> tuple[Run, str]:
+    """A run, the newest if `run_id` is None, and its page.
+
+    Raises:
+        StoreError: if there is no such run.
+    """
     if run_id is None:
         runs = store.runs()
         if not runs:
@@ -45,13 +60,7 @@ def write_report(store: Store, run_id: str | None, path: str | Path) -> Path:
         run = runs[-1]
     else:
         run = store.run(run_id)
-    page = render(read_contents(store, run, _paired))
-    target = Path(path)
-    try:
-        write_whole(target, page.encode("utf-8", "replace"))
-    except OSError as error:
-        raise StoreError(f"cannot write the report to {target}: {error.strerror}") from error
-    return target
+    return run, render(read_contents(store, run, _paired))
 
 
 def render(contents: Contents) -> str:

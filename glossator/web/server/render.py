@@ -49,6 +49,8 @@ def page(
         "sections": SECTIONS,
         "section": section,
         "path": request.url.path,
+        "layout": "base.html.j2",
+        "alone": False,
     }
     text = _TEMPLATES.get_template(f"{template}.html.j2").render(**around, **values)
     return HTMLResponse(text.encode("utf-8", "replace"), status)
