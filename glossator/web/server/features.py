@@ -87,7 +87,7 @@ def features_page(request: Request) -> Response:
         listing=listing,
         n=_number(selection, listing, facets),
         chips=_chips(selection),
-        columns=_columns(selection, facets),
+        columns=_columns(selection, facets, by_nearness=found.is_by_nearness),
         shown_flags=FLAGS,
         axis_of=_axis,
         found=found,
@@ -113,7 +113,7 @@ def _axis(values: list[Listed], scorer: str) -> tuple[float, float]:
     return axis.low, axis.high
 
 
-def _columns(selection: Selection, facets: Facets) -> list[dict[str, Any]]:
+def _columns(selection: Selection, facets: Facets, *, by_nearness: bool) -> list[dict[str, Any]]:
     """The heads of the table: name, title, how it is sorted now, and what a click sorts by."""
     heads = [("id", "Feature", False), ("site", "Site", False), ("kind", "Kind", False)]
     heads += [("density", "Density", True), ("peak", "Peak", True)]
@@ -121,7 +121,7 @@ def _columns(selection: Selection, facets: Facets) -> list[dict[str, Any]]:
     heads += [(scorer, scorer, True) for scorer in facets.scorers]
     columns = []
     for name, title, falls in heads:
-        current = selection.sort == name
+        current = selection.sort == name and not by_nearness
         down = not selection.descending if current else falls
         columns.append(
             {
