@@ -193,7 +193,7 @@ def read_claims(reply: Reply) -> list[tuple[Part, str, tuple[str, ...]]]:
     """
     found: list[tuple[Part, str, tuple[str, ...]]] = []
     for item in _list_of(reply, "claims"):
-        text = _phrase(item, "text")
+        text = _line(item, "text")
         part = item.get("part") if isinstance(item, Mapping) else None
         cited = item.get("evidence") if isinstance(item, Mapping) else None
         ids = tuple(i.strip() for i in _items(cited) if isinstance(i, str))
@@ -244,9 +244,13 @@ def _items(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _phrase(item: object, key: str) -> str:
+def _line(item: object, key: str) -> str:
     value = item.get(key) if isinstance(item, Mapping) else None
-    return " ".join(plain(value).split())[:600].rstrip(".") if isinstance(value, str) else ""
+    return " ".join(plain(value).split())[:600] if isinstance(value, str) else ""
+
+
+def _phrase(item: object, key: str) -> str:
+    return _line(item, key).rstrip(".")
 
 
 def _short(item: object, key: str) -> str:

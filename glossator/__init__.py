@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from glossator.api import (
         CallableFeatures,
+        ask,
         collect,
         collect_function,
         collect_planted,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         score,
     )
     from glossator.types import Example, Explanation, FeatureId, FeatureRecord, Score, Split
+    from glossator.web.shown import show
 
 __all__ = [
     "CallableFeatures",
@@ -32,6 +34,7 @@ __all__ = [
     "FeatureRecord",
     "Score",
     "Split",
+    "ask",
     "collect",
     "collect_function",
     "collect_planted",
@@ -46,6 +49,7 @@ __all__ = [
     "projector",
     "run_sync",
     "score",
+    "show",
 ]
 
 _TYPES = frozenset(name for name in __all__ if name[0].isupper()) - {"CallableFeatures"}
@@ -59,6 +63,8 @@ def __getattr__(name: str) -> Any:
         from glossator import types as home
     elif name == "open_store":
         from glossator import store as home  # type: ignore[no-redef]
+    elif name == "show":
+        from glossator.web import shown as home  # type: ignore[no-redef]
     else:
         from glossator import api as home  # type: ignore[no-redef]
     return getattr(home, name)

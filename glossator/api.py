@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from glossator.asking import Asked, ask_views
 from glossator.comparing import compare
 from glossator.config import RunConfig
 from glossator.datasets.collect import collect
@@ -24,6 +25,7 @@ from glossator.live import Live
 from glossator.llm import LLM, as_llm
 from glossator.neighbours import Neighbours
 from glossator.pipeline import ungrouped
+from glossator.providers.budget import Budget
 from glossator.providers.journal import MemoryJournal
 from glossator.providers.metered import Metered
 from glossator.providers.outside import outside
@@ -32,13 +34,14 @@ from glossator.providers.table import REMOTE, make_llm
 from glossator.sae import load_coder
 from glossator.scorers.build import ASKS_NOBODY, AUTO, Settings, build_scorer, wants_llm
 from glossator.scorers.nulls import choose_wrong
-from glossator.store import open_store
+from glossator.store import Store, open_store
 from glossator.subject import Subject, load_subject
 from glossator.types import Explanation, FeatureRecord, Score
 from glossator.units import Watched, explain_one
 
 __all__ = [
     "CallableFeatures",
+    "ask",
     "collect",
     "collect_function",
     "collect_planted",
@@ -198,6 +201,35 @@ def live_on(subject: Subject, record: FeatureRecord, coder: Coder | None = None)
     return Experiments(subject, ctx).on(record.feature, record.train.peak, coder)
 
 
+async def ask(
+    question: str,
+    store: Store,
+    llm: Any = "local",
+    *,
+    offline: bool = False,
+    budget: float | None = None,
+) -> Asked:
+    """What `store` answers to `question`, by a read-only query that `llm` writes.
+
+    Args:
+        question: in words.
+        store: from `open_store`; one in a SQLite file.
+        llm: as for `explain`. It is shown the meaning of columns, and no data.
+        offline: never try the network.
+        budget: US dollars; None for no limit.
+
+    Raises:
+        ConfigError: if there is no question, or no such language model.
+        StoreError: if the store cannot be asked.
+        ReplyError, ProviderError, BudgetSpent: as the language model does.
+    """
+    model = _metered(llm, offline, Budget(budget))
+    try:
+        return await ask_views(store.file, question, model)
+    finally:
+        await _close(model, llm)
+
+
 def run_sync(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
     """The result of `coroutine`, for scripts; works inside a running event loop too."""
     try:
@@ -227,14 +259,15 @@ def _kept_local(spec: str, offline: bool) -> LLM:
     return make_llm(spec, offline=offline)
 
 
-def _metered(llm: Any, offline: bool) -> Metered:
+def _metered(llm: Any, offline: bool, budget: Budget | None = None) -> Metered:
     if isinstance(llm, str):
         local = llm.partition(":")[0] not in REMOTE
         model = _kept_local(llm, offline) if local else make_llm(llm, offline=offline)
     else:
         model = outside(as_llm(llm))
     price = price_of(model)
-    return Metered(model, MemoryJournal(), price=price, limit=4096 if price is FREE else 16)
+    limit = 4096 if price is FREE else 16
+    return Metered(model, MemoryJournal(), budget or Budget(), price=price, limit=limit)
 
 
 async def _close(model: Metered | None, llm: Any) -> None:

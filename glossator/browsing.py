@@ -97,6 +97,20 @@ class Browser:
         kept = schema.bests.c
         return self._distinct(kept.explainer, kept.run == run)
 
+    def texts(self, run: str, most: int) -> list[tuple[int, str]]:
+        """The features explained in `run` and the text of each explanation, the first `most`."""
+        said = schema.explanations.c
+        query = select(said.feature, said.text).where(said.run == run, said.text != "")
+        with self._database.reading() as connection:
+            return [(row[0], row[1]) for row in connection.execute(query.limit(most))]
+
+    def n_texts(self, run: str) -> int:
+        """How many explanations `run` has that say something."""
+        said = schema.explanations.c
+        query = select(func.count()).where(said.run == run, said.text != "")
+        with self._database.reading() as connection:
+            return connection.execute(query).scalar_one()
+
     def sites(self) -> tuple[str, ...]:
         """The sites of all features there are, by name."""
         return self._distinct(schema.features.c.site, literal(True))

@@ -93,6 +93,9 @@ def narrowings(selection: Selection, order: Order, *, sqlite: bool) -> Iterator[
             yield replace(there, holds=inside(order.key)) if at_hand else there
     for flag in selection.flags:
         yield _flagged(flag, selection, order)
+    if selection.rows is not None:
+        rows = selection.rows
+        yield _narrowing(order, f.id, lambda c: c.in_(rows), f.id)
     if selection.text.strip():
         yield _searched(selection.text, selection.run, order, sqlite=sqlite)
 

@@ -90,6 +90,10 @@ class Selection:
     """By one of `RANGES` or a scorer; both ends belong to it. Who has no such value is out."""
     text: str = ""
     """Words that one explanation of the feature holds, as `glossator.words` says."""
+    like: str = ""
+    """What explanations are to mean, in words; whoever lists finds the `rows` of it."""
+    rows: tuple[int, ...] | None = None
+    """Only these features, by row; None for all."""
     after: Cursor | None = None
     before: Cursor | None = None
     """At most one of both: begin behind it, or end before it."""
@@ -113,7 +117,12 @@ class Selection:
     def is_filtered(self) -> bool:
         """Whether it leaves anything out."""
         named = (self.kinds, self.sites, self.numbers, self.explainers, self.flags)
-        return any(named) or bool(self.ranges) or bool(self.text.strip())
+        return (
+            any(named)
+            or self.rows is not None
+            or bool(self.ranges)
+            or bool(self.text.strip() or self.like.strip())
+        )
 
 
 @dataclass(frozen=True, slots=True)

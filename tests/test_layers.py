@@ -48,6 +48,7 @@ GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
             *("batches", "tables", "export", "migrations", "notebooks"),
             *("listing", "selection", "narrowing", "browsing", "overview", "dossier", "words"),
             *("acts", "reviews"),
+            *("documented", "querying"),
         ),
     ),
     "datasets": (3, ("datasets", "experiments", *(f"sae.{name}" for name in _TRAINING))),
@@ -59,7 +60,7 @@ GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
         6,
         (
             *("", "__main__", "api", "pipeline", "units", "collecting", "models", "tally"),
-            *("inquiring", "laboratory", "chatting", "finding"),
+            *("inquiring", "laboratory", "chatting", "finding", "asking", "meanings"),
             *("comparing", "health", "agreement"),
             *("trial", "standing", "blank", "forecast"),
             *("progress", "reading"),

@@ -19,6 +19,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from glossator.cli.ask import ask_command
 from glossator.cli.bench import bench_app
 from glossator.cli.chat import chat_command
 from glossator.cli.compare import compare_command
@@ -57,6 +58,7 @@ app.command("explain")(explain_command)
 app.command("score")(score_command)
 app.command("investigate")(investigate_command)
 app.command("chat")(chat_command)
+app.command("ask")(ask_command)
 app.command("list")(list_command)
 app.command("show")(show_command)
 app.command("compare")(compare_command)

@@ -14,20 +14,32 @@ from glossator.cli.session import Session
 def report_command(
     context: typer.Context,
     run: Annotated[str | None, typer.Argument(help="Which run (default: the newest).")] = None,
+    feature: Annotated[
+        str | None,
+        typer.Option(help="Only the page of this feature; its id, or the end of one."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("report.html"),
 ) -> int:
-    """Write a page with the results of a run, to open in a browser.
+    """Write a page with the results of a run, or of one feature, to open in a browser.
 
-    --json prints one document: run, file.
+    --json prints one document: run, file, and feature with --feature.
     """
     from glossator.web.report import write_report
 
     session = Session.of(context)
     with session.open_store() as store:
-        chosen = newest_run(store, run)
-        written = write_report(store, chosen.id, out)
+        if feature is None:
+            chosen, named = newest_run(store, run), None
+            written = write_report(store, chosen.id, out)
+        else:
+            from glossator.cli.feature import find_feature
+            from glossator.web.server.alone import write_feature
+
+            chosen, named = find_feature(store, feature, run)
+            written = write_feature(store, chosen, named, out)
     if session.as_json:
-        session.print_json({"run": chosen.id, "file": str(written)})
+        told = {} if named is None else {"feature": str(named)}
+        session.print_json({"run": chosen.id, **told, "file": str(written)})
     else:
         session.console().print(str(written), soft_wrap=True)
     return 0

@@ -23,9 +23,12 @@ def review_command(
         ),
     ] = None,
     llm: Annotated[
-        str | None,
-        typer.Option(help="The language model that the chat pages talk with; as in `run`."),
-    ] = None,
+        str,
+        typer.Option(
+            help="The language model of the chat pages and of questions in words, as in `run`; "
+            "loaded when it is first asked. none for no such model."
+        ),
+    ] = "local",
     base_url: Annotated[str | None, typer.Option(help="Server of the provider's protocol.")] = None,
     budget: Annotated[
         float | None, typer.Option(help="US dollars that each conversation's run may spend.")
@@ -48,6 +51,7 @@ def review_command(
     from glossator.providers.table import check_spec
     from glossator.web.serve import listening, serve
     from glossator.web.server.app import create_app
+    from glossator.web.server.ask import Desk
     from glossator.web.server.loaded import Speech
     from glossator.web.server.security import is_loopback
 
@@ -57,10 +61,12 @@ def review_command(
     known = token or secrets.token_urlsafe(24)
     given = {"device": device, "offline": offline, "budget": budget}
     limits = RunLimits.from_mapping({k: v for k, v in given.items() if v is not None})
-    if llm is not None:
-        check_spec(llm)
-    speech = Speech(llm or "", base_url or "", limits)
-    app = create_app(session.store_url, host=host, token=known, speech=speech)
+    named = "" if llm == "none" else llm
+    if named:
+        check_spec(named)
+    speech = Speech(named, base_url or "", limits)
+    desk = Desk(named or None, limits.offline)
+    app = create_app(session.store_url, host=host, token=known, speech=speech, desk=desk)
     with listening(host, port) as socket:
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{socket.getsockname()[1]}/"

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import tempfile
 from datetime import datetime
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from glossator.types import Score
 from glossator.web.contents import read_contents
 from glossator.web.environment import environment
 from glossator.web.views import Contents
+from glossator.web.whole import write_whole
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -39,6 +38,21 @@ def write_report(store: Store, run_id: str | None, path: str | Path) -> Path:
     Raises:
         StoreError: if there is no such run, or the file cannot be written.
     """
+    _, page = report_of(store, run_id)
+    target = Path(path)
+    try:
+        write_whole(target, page.encode("utf-8", "replace"))
+    except OSError as error:
+        raise StoreError(f"cannot write the report to {target}: {error.strerror}") from error
+    return target
+
+
+def report_of(store: Store, run_id: str | None = None) -> tuple[Run, str]:
+    """A run, the newest if `run_id` is None, and its page.
+
+    Raises:
+        StoreError: if there is no such run.
+    """
     if run_id is None:
         runs = store.runs()
         if not runs:
@@ -46,13 +60,7 @@ def write_report(store: Store, run_id: str | None, path: str | Path) -> Path:
         run = runs[-1]
     else:
         run = store.run(run_id)
-    page = render(read_contents(store, run, _paired))
-    target = Path(path)
-    try:
-        _write(target, page.encode("utf-8", "replace"))
-    except OSError as error:
-        raise StoreError(f"cannot write the report to {target}: {error.strerror}") from error
-    return target
+    return run, render(read_contents(store, run, _paired))
 
 
 def render(contents: Contents) -> str:
@@ -92,21 +100,6 @@ def _ours(name: str) -> Markup:
 def _source(text: str) -> str:
     """How a content security policy names exactly this text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _write(target: Path, data: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        # mkstemp makes a file for its owner alone; a report is for whoever may read the folder.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, target)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _paired(

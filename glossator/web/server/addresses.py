@@ -21,7 +21,7 @@ from glossator.types import Kind
 
 Pairs = Sequence[tuple[str, str]]
 
-PLAIN = ("run", "sort", "q", "kind", "site", "explainer", "flag", "number", "limit")
+PLAIN = ("run", "sort", "q", "like", "kind", "site", "explainer", "flag", "number", "limit")
 """All parameters but ranges and places."""
 LONGEST = 200
 """Characters of a text that is searched for."""
@@ -53,10 +53,10 @@ def parse(pairs: Pairs, run: str, collection: str, scorers: Collection[str]) -> 
             low, high = ranges.get(of, (None, None))
             bound = finite(last(name))
             ranges[of] = (bound, high) if end == "min" else (low, bound)
-    places = {
-        name: Cursor.parse(last(name), named) if name in given else None
-        for name in ("after", "before")
-    }
+
+    def place(name: str) -> Cursor | None:
+        return Cursor.parse(last(name), named) if name in given else None
+
     return Selection(
         run,
         collection,
@@ -69,8 +69,10 @@ def parse(pairs: Pairs, run: str, collection: str, scorers: Collection[str]) -> 
         flags=tuple(dict.fromkeys(given.get("flag", ()))),
         ranges=ranges,
         text=last("q")[:LONGEST],
+        like=last("like")[:LONGEST],
         limit=_whole(last("limit", "50")),
-        **places,
+        after=place("after"),
+        before=place("before"),
     )
 
 
@@ -94,6 +96,8 @@ def pairs_of(selection: Selection) -> list[tuple[str, str]]:
         found.append(("sort", f"{'-' if selection.descending else ''}{selection.sort}"))
     if selection.text:
         found.append(("q", selection.text))
+    if selection.like:
+        found.append(("like", selection.like))
     for name, values in (
         ("kind", [kind.value for kind in selection.kinds]),
         ("site", selection.sites),

@@ -14,11 +14,13 @@ from sqlalchemy.exc import ArgumentError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
+from glossator.embedder import Embedder
 from glossator.errors import StoreError
 from glossator.overview import Counts
 from glossator.web.server import (
     agreeing,
     api,
+    ask,
     chat,
     exports,
     feature,
@@ -26,20 +28,30 @@ from glossator.web.server import (
     live,
     reviewing,
     runs,
+    saved,
     static,
 )
+from glossator.web.server.ask import Desk
 from glossator.web.server.conversations import Conversations
 from glossator.web.server.kept import Kept
 from glossator.web.server.loaded import Loaded, Speech
+from glossator.web.server.meaning import Sense
 from glossator.web.server.opened import NothingYet, Opened
 from glossator.web.server.render import page
+from glossator.web.server.saved import Saved
 from glossator.web.server.security import Guard, Security
 from glossator.web.server.trials import Trials
 from glossator.web.server.worker import Worker
 
 
 def create_app(
-    store_url: str, *, host: str = "127.0.0.1", token: str = "", speech: Speech | None = None
+    store_url: str,
+    *,
+    host: str = "127.0.0.1",
+    token: str = "",
+    speech: Speech | None = None,
+    desk: Desk | None = None,
+    embedder: Embedder | None = None,
 ) -> FastAPI:
     """The pages about the store at `store_url`.
 
@@ -49,6 +61,8 @@ def create_app(
             token.
         token: what every request that changes anything must carry; made up unless given.
         speech: which language model pages chat with; none without it.
+        desk: who writes the queries for questions in words; nobody unless given.
+        embedder: who reads what texts mean; the bundled one unless given, on the first search.
     """
     opened = Opened(store_url)
     spoken = speech or Speech()
@@ -76,10 +90,13 @@ def create_app(
     app.state.queues = Kept[dict[int, str]]()
     app.state.conversations = Conversations(spoken, worker, loaded)
     app.state.trials = Trials(worker, loaded)
+    app.state.desk = desk or Desk(None)
+    app.state.saved = Saved()
+    app.state.sense = Sense(embedder)
     app.state.guard = Guard(token or secrets.token_urlsafe(24), host)
     app.add_middleware(Security, guard=app.state.guard)
-    routed = (runs, exports, features, live, feature, reviewing, agreeing, chat, api, static)
-    for module in routed:
+    about_one = (live, feature, reviewing, agreeing, chat)
+    for module in (runs, exports, ask, saved, features, *about_one, api, static):
         app.include_router(module.router)
     app.add_exception_handler(HTTPException, _told)
     app.add_exception_handler(RequestValidationError, _misunderstood)

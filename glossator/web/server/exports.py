@@ -20,6 +20,7 @@ from glossator.export import FORMATS, safe_cell
 from glossator.rows import plain
 from glossator.selection import Listed
 from glossator.web.server.asked import chosen, runs_of, selection_of, store_of
+from glossator.web.server.meaning import by_meaning
 
 router = APIRouter(include_in_schema=False)
 
@@ -54,7 +55,10 @@ def export(request: Request, form: str) -> Response:
     selection = selection_of(request, store, run)
     scorers = store.browser.scorers(run.id)
     names = [*TYPES, *(f"{scorer}{end}" for scorer in scorers for end in OF_MARK)]
-    found = store.browser.all(selection, CHUNK)
+    meant = by_meaning(request, store, selection)
+    found = store.browser.all(meant.selection, CHUNK)
+    if meant.is_by_nearness:
+        found = iter(meant.sorted(tuple(found)))
     rows = (row_of(listed, scorers) for listed in found)
     headers = {"content-disposition": f'attachment; filename="features-{run.id}.{form}"'}
     if form == "csv":

@@ -5,11 +5,12 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, HTTPException, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from glossator.dossier import Dossier
 from glossator.store import Run, Store
 from glossator.types import FeatureId
+from glossator.web.server.alone import feature_alone
 from glossator.web.server.asked import chosen, runs_of, store_of
 from glossator.web.server.feature_view import view_of
 from glossator.web.server.features import SAID
@@ -21,6 +22,17 @@ router = APIRouter(include_in_schema=False)
 
 _LARGEST = 2**31
 """Rows are below it."""
+
+
+@router.get("/features/{name}/alone.html")
+def feature_file(request: Request, name: str, run: str = "", windows: str = "") -> Response:
+    """The page of the feature in that row as one file, to send to somebody."""
+    store = store_of(request)
+    row = name if name.isascii() and name.isdigit() else "0"
+    dossier, _ = dossier_of(store, runs_of(store), row, run)
+    text = feature_alone(store, dossier, whole=windows == "all")
+    headers = {"content-disposition": f'attachment; filename="feature-{dossier.row}.html"'}
+    return HTMLResponse(text.encode("utf-8", "replace"), headers=headers)
 
 
 @router.get("/features/{name:path}")

@@ -81,12 +81,12 @@ class FeatureView:
 
 
 def view_of(
-    store: Store, dossier: Dossier, first: str = "", second: str = "", *, whole: bool = False
+    store: Store | None, dossier: Dossier, first: str = "", second: str = "", *, whole: bool = False
 ) -> FeatureView:
     """The page of the feature in `dossier`.
 
     Args:
-        store: where predictions are read from.
+        store: where predictions are read from; None where the scores carry them.
         dossier: what is known of the feature.
         first: the explanation to hold beside `second`, as `Choice` prints; the best if empty.
         second: another one; the next if empty.
@@ -135,7 +135,7 @@ def said_of(dossier: Dossier, name: str, series: int) -> Said:
 
 
 def _compared(
-    store: Store,
+    store: Store | None,
     dossier: Dossier,
     names: Sequence[str],
     series: Mapping[str, int],
@@ -156,7 +156,8 @@ def _compared(
     for choice in pair:
         for row, score in dossier.scores.items():
             if _is_of(score, choice):
-                full = dataclasses.replace(score, predictions=store.dossiers.predictions(row))
+                found = score.predictions if store is None else store.dossiers.predictions(row)
+                full = dataclasses.replace(score, predictions=found)
                 kept.append((full, series[score.explainer]))
     by_token = [(score, number) for score, number in kept if token_wise(score)]
     # One lane for each of the two; further scorers by token have no room beside them.

@@ -12,8 +12,9 @@ from glossator.listing import FLAGS
 from glossator.selection import ALL_FLAGS, RANGES, Listed, Listing, Mark, Selection
 from glossator.store import Run, Store
 from glossator.types import Kind
-from glossator.web.server.addresses import changed
+from glossator.web.server.addresses import address, changed
 from glossator.web.server.asked import chosen, runs_of, selection_of, store_of
+from glossator.web.server.meaning import by_meaning
 from glossator.web.server.render import page
 
 router = APIRouter(include_in_schema=False)
@@ -71,7 +72,8 @@ def features_page(request: Request) -> Response:
     run = chosen(runs, request.query_params.get("run"))
     selection = selection_of(request, store, run)
     facets = request.app.state.facets.get(run.id, lambda: facets_of(store, run))
-    listing = store.browser.page(selection)
+    found = by_meaning(request, store, selection)
+    listing = found.ordered(store.browser.page(found.selection))
     return page(
         request,
         "features",
@@ -86,9 +88,12 @@ def features_page(request: Request) -> Response:
         listing=listing,
         n=_number(selection, listing, facets),
         chips=_chips(selection),
-        columns=_columns(selection, facets),
+        columns=_columns(selection, facets, by_nearness=found.is_by_nearness),
         shown_flags=FLAGS,
         axis_of=_axis,
+        found=found,
+        saved=request.app.state.saved.all(store),
+        query=address(selection.from_the_start).partition("?")[2],
     )
 
 
@@ -109,7 +114,7 @@ def _axis(values: list[Listed], scorer: str) -> tuple[float, float]:
     return axis.low, axis.high
 
 
-def _columns(selection: Selection, facets: Facets) -> list[dict[str, Any]]:
+def _columns(selection: Selection, facets: Facets, *, by_nearness: bool) -> list[dict[str, Any]]:
     """The heads of the table: name, title, how it is sorted now, and what a click sorts by."""
     heads = [("id", "Feature", False), ("site", "Site", False), ("kind", "Kind", False)]
     heads += [("density", "Density", True), ("peak", "Peak", True)]
@@ -117,7 +122,7 @@ def _columns(selection: Selection, facets: Facets) -> list[dict[str, Any]]:
     heads += [(scorer, scorer, True) for scorer in facets.scorers]
     columns = []
     for name, title, falls in heads:
-        current = selection.sort == name
+        current = selection.sort == name and not by_nearness
         down = not selection.descending if current else falls
         columns.append(
             {
@@ -137,6 +142,8 @@ def _chips(selection: Selection) -> list[Chip]:
     chips = []
     if selection.text:
         chips.append(Chip(f"text: {selection.text}", changed(selection, text="")))
+    if selection.like:
+        chips.append(Chip(f"meaning: {selection.like}", changed(selection, like="")))
     for name, field, values in (
         ("kind", "kinds", selection.kinds),
         ("site", "sites", selection.sites),

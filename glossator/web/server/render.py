@@ -28,6 +28,7 @@ SECTIONS = (
     ("features", "/features", "Features"),
     ("review", "/review", "Review"),
     ("chat", "/chat", "Chat"),
+    ("ask", "/ask", "Ask"),
 )
 """The pages that every page links to: name, address, title."""
 
@@ -50,6 +51,8 @@ def page(
         "sections": SECTIONS,
         "section": section,
         "path": request.url.path,
+        "layout": "base.html.j2",
+        "alone": False,
     }
     text = _TEMPLATES.get_template(f"{template}.html.j2").render(**around, **values)
     return HTMLResponse(text.encode("utf-8", "replace"), status)

@@ -8,12 +8,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from markupsafe import Markup
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
 from glossator.overview import Counts, LedgerLine, SiteLine, Spread
 from glossator.runs import RunStatus
 from glossator.store import Run, Store
-from glossator.web.report import took
+from glossator.web.report import report_of, took
 from glossator.web.server.asked import chosen, runs_of, store_of
 from glossator.web.server.kept import Kept
 from glossator.web.server.render import page
@@ -110,6 +110,15 @@ def _line(request: Request, store: Store, run: Run) -> RunLine:
 def run_page(request: Request, name: str) -> Response:
     """One run: how far it is, what it found and what it cost."""
     return page(request, "run", "runs", **_whole(request, name))
+
+
+@router.get("/runs/{name}/alone.html")
+def run_file(request: Request, name: str) -> Response:
+    """The report of one run as one file, to send to somebody."""
+    store = store_of(request)
+    run, text = report_of(store, chosen(runs_of(store), name).id)
+    headers = {"content-disposition": f'attachment; filename="run-{run.id}.html"'}
+    return HTMLResponse(text.encode("utf-8", "replace"), headers=headers)
 
 
 @router.get("/runs/{name}/part")
