@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from glossator.acts import ActKind
 from glossator.listing import FLAGS
 from glossator.migrations.versions.r0006_listing import FILL
+from glossator.reviews import Wish
 from glossator.runs import Run
 from glossator.selection import Cursor, Listed, Selection
 from glossator.store import Store, open_store
@@ -51,6 +53,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     place = tmp_path_factory.mktemp("listing")
     with open_store(f"sqlite:///{place}/results.db") as store:
         run = fill(store)
+        for said in store.explanations_of(run.id)[::3]:
+            rating = Wish("Ann", ActKind.RATING, said.explainer, "3")
+            store.reviews.put(run.id, said.feature, rating)
         whole = Selection(run.id, run.collection, limit=1000)
         rows = store.browser.page(whole).rows
         texts: dict[int, list[str]] = {row.row: [] for row in rows}
