@@ -6,6 +6,7 @@ store that is no file, an inquiry that goes on reads its notebook from the start
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
@@ -40,6 +41,7 @@ class Laboratory:
     search: TextSearch
     _open: AsyncExitStack = field(default_factory=AsyncExitStack, init=False)
     _saver: BaseCheckpointSaver[str] | None = field(default=None, init=False)
+    _opening: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def __aenter__(self) -> Self:
         return self
@@ -72,10 +74,11 @@ class Laboratory:
 
     async def _checkpoints(self) -> BaseCheckpointSaver[str] | None:
         """Opened when it is first asked for; None where the store is no file."""
-        if self._saver is None and (file := self.store.file) is not None:
-            from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+        async with self._opening:  # features are worked on together, and one file has one writer
+            if self._saver is None and (file := self.store.file) is not None:
+                from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-            path = f"{file}{CHECKPOINTS}"
-            opened = AsyncSqliteSaver.from_conn_string(path)
-            self._saver = await self._open.enter_async_context(opened)
+                path = f"{file}{CHECKPOINTS}"
+                opened = AsyncSqliteSaver.from_conn_string(path)
+                self._saver = await self._open.enter_async_context(opened)
         return self._saver

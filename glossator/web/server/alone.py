@@ -12,6 +12,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from glossator.acts import Standing
 from glossator.dossier import Dossier
 from glossator.errors import ConfigError, StoreError
 from glossator.runs import Run, RunStatus
@@ -53,6 +54,9 @@ def feature_alone(store: Store | None, dossier: Dossier, *, whole: bool = False)
         run=dossier.run,
         runs=(),
         said=SAID,
+        standing=Standing.of(())
+        if store is None
+        else store.reviews.of(dossier.run.id, dossier.row),
     )
 
 
