@@ -161,7 +161,7 @@ def effect_of(
         return Effect(name, None, n=len(pairs), note="it foretold the same everywhere")
     value = float(np.mean(yes) - np.mean(no))
     if len(yes) < 2 or len(no) < 2 or (np.ptp(yes) == 0 and np.ptp(no) == 0):
-        return Effect(name, value, n=len(pairs), note="too few for an interval")
+        return Effect(name, value, n=len(pairs), note="too few, or all alike")
     half = welch(yes, no)
     return Effect(name, value, value - half, value + half, len(pairs))
 

@@ -448,7 +448,7 @@ class Inquiry:
         return conclusion_of(
             self.lab.seen.feature,
             ending,
-            state.get("why", ""),
+            state.get("why", "") + self._unused(),
             leader,
             alive,
             beliefs_of(state).probabilities,
@@ -457,6 +457,17 @@ class Inquiry:
             self.llm.name,
             state.get("seconds", 0.0),
         )
+
+    def _unused(self) -> str:
+        """How often the language model gave nothing usable: what stands is then not its work."""
+        failed = [e for e in self.notebook.entries() if e.key.endswith(" failed")]
+        if not failed:
+            return ""
+        first = failed[0]
+        said = " ".join(str(first.content.get("message", "")).split())[:120]
+        asked = first.key.removesuffix(" failed")
+        times = "once" if len(failed) == 1 else f"{len(failed)} times"
+        return f"; the language model could not be used {times}, first for {asked!r}: {said}"
 
     @property
     def _asking(self) -> Asking:

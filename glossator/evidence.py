@@ -127,6 +127,8 @@ class Effect(Jsonable):
         ends = ""
         if self.low is not None and self.high is not None:
             ends = f" [{self.low:.3g}, {self.high:.3g}]"
+        elif self.note:
+            ends = f" (no interval: {self.note})"
         return f"{self.name} {self.value:.3g}{ends}, n {self.n}"
 
 

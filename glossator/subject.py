@@ -31,6 +31,7 @@ from glossator.heads import HeadNorms
 from glossator.hooks import Edit, Place, See, intervening, out_of_memory, recording, watching
 from glossator.registry import nearest
 from glossator.sites import in_every_layer, parse_site
+from glossator.subject_names import BUNDLED, subject_name
 from glossator.weights import digest_of, hub_answers, load_pair
 
 __all__ = [
@@ -44,9 +45,6 @@ __all__ = [
     "out_of_memory",
     "recording",
 ]
-
-BUNDLED = ("smollm2-135m",)
-"""Names of subjects that come with the package's assets."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -347,7 +345,9 @@ def load_subject(
         file = Path(name.removeprefix("gguf:")).expanduser()
         if not file.is_file():
             raise ConfigError(f"there is no GGUF file at {file}")
-        return _loaded(file.stem, str(file.parent), where, kind, digest_of([file]), gguf=file.name)
+        return _loaded(
+            subject_name(name), str(file.parent), where, kind, digest_of([file]), gguf=file.name
+        )
     if name in BUNDLED:
         from glossator.assets import ASSETS, model_folder
 
@@ -369,8 +369,7 @@ def load_subject(
             f"{folder} holds no model: it needs config.json, tokenizer.json and *.safetensors "
             "(pickled weights, .bin or .pt, are not read; convert them first)"
         )
-    known = name if name in BUNDLED else folder.name
-    return _loaded(known, str(folder), where, kind, digest_of(weights))
+    return _loaded(subject_name(name), str(folder), where, kind, digest_of(weights))
 
 
 def _from_hub(name: str, device: str, dtype: torch.dtype, offline: bool) -> Subject:

@@ -34,6 +34,7 @@ GROUPS: dict[str, tuple[int, tuple[str, ...]]] = {
                 "device",
             ),
             "sites",
+            "subject_names",
         ),
     ),
     "assets": (2, ("assets",)),

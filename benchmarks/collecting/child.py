@@ -94,7 +94,7 @@ def _prepare(job: Job) -> dict[str, Any]:
 def _folder_of(subject: str) -> str:
     """Where the model's files are, for a library that knows nothing of our names."""
     from glossator.assets import ASSETS, model_folder
-    from glossator.subject import BUNDLED
+    from glossator.subject_names import BUNDLED
 
     return str(model_folder(ASSETS[subject])) if subject in BUNDLED else subject
 

@@ -64,7 +64,8 @@ def learn_command(
         save_direction,
     )
     from glossator.datasets.files import file_documents
-    from glossator.subject import BUNDLED, load_subject
+    from glossator.subject import load_subject
+    from glossator.subject_names import BUNDLED
 
     session = Session.of(context)
     check_name(name)  # before a minute is spent on the model

@@ -19,6 +19,7 @@ from glossator.cli.text import visible
 from glossator.cli.transcript import conclusion_lines
 from glossator.config import RunConfig, RunLimits, from_options, merge
 from glossator.errors import ConfigError
+from glossator.subject_names import subject_name
 from glossator.types import FeatureId, Usage
 
 if TYPE_CHECKING:
@@ -108,17 +109,17 @@ def configs_of(config: RunConfig, named: Iterable[str]) -> list[RunConfig]:
 
 
 def parsed(text: str, model: str) -> FeatureId:
-    """The feature that `text` names, of `model` where it names none.
+    """The feature that `text` names, of what `--model MODEL` loads where it names none.
 
     Raises:
         ConfigError: if it is none, or of another model.
     """
-    whole = text.strip()
+    whole, name = text.strip(), subject_name(model)
     try:
-        feature = FeatureId.parse(whole if "//" in whole else f"{model}//{whole}")
+        feature = FeatureId.parse(whole if "//" in whole else f"{name}//{whole}")
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    if feature.model != model:
+    if feature.model != name:
         raise ConfigError(f"{text} is of {feature.model}: name that model with --model")
     return feature
 
