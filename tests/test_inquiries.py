@@ -276,10 +276,13 @@ def test_a_model_that_refuses_is_asked_once_for_each_thing(record: FeatureRecord
         raise Refused("it declines")
 
     llm = ScriptedLLM(refuse)
-    _, notebook = concluded(llm, record)
+    found, notebook = concluded(llm, record)
     failure = notebook.get("propose failed")
     assert failure is not None
     assert failure.content["kind"] == "Refused"
+    said = found.explanation.abstained or found.explanation.note
+    assert "the language model could not be used" in said
+    assert "first for 'look 1': it declines" in said or "first for 'propose': it declines" in said
 
 
 def test_a_model_that_calls_the_same_tool_again_and_again_is_stopped(record: FeatureRecord) -> None:

@@ -560,3 +560,10 @@ def test_a_record_hands_out_one_split_at_a_time() -> None:
 def test_a_hand_written_explanation_is_a_persons() -> None:
     explanation = Explanation.written_by_hand(FEATURE, "numbers")
     assert (explanation.text, explanation.explainer, explanation.model) == ("numbers", "human", "")
+
+
+def test_an_effect_without_an_interval_says_why() -> None:
+    from glossator.evidence import Effect
+
+    assert Effect("KL", 0.5, 0.2, 0.8, 9).said == "KL 0.5 [0.2, 0.8], n 9"
+    assert Effect("KL", 0.5, n=2, note="too few").said == "KL 0.5 (no interval: too few), n 2"
