@@ -86,7 +86,8 @@ def decide(
         on_text = low is not None and low > 0
         if not on_text and share < odds * shares[rival]:
             return Decision(leader.id, False, f"{rival} is not ruled out", numbers, equal)
-    why = f"{leader.id} beats {len(rivals)} rivals"
+    beaten = f"beats {len(rivals)} rivals" if rivals else "is left without a rival"
+    why = f"{leader.id} {beaten}"
     if equal:
         why += f", and nothing that was tried tells it from {', '.join(equal)}"
     return Decision(leader.id, True, why, numbers, equal)

@@ -522,4 +522,4 @@ def _hypothesis(number: int, trigger: str, effect: str, by: str) -> Hypothesis:
 
 
 def _ended(ending: Ending, why: str) -> State:
-    return {"ending": ending.value, "why": why.strip().rstrip(";").strip()}
+    return {"ending": ending.value, "why": why.strip().rstrip(";, ")}

@@ -335,3 +335,9 @@ def test_time_that_is_up_ends_an_inquiry(record: FeatureRecord) -> None:
     found = asyncio.run(investigate(replace(inquiry, clock=lambda: float(next(ticks)))))
     assert found.ending is Ending.TIME
     assert found.explanation.abstained.startswith("undecided (time spent)")
+
+
+def test_an_end_without_a_further_reason_has_no_comma_behind_it() -> None:
+    from glossator.agent.inquiry import _ended
+
+    assert _ended(Ending.EXPERIMENTS, "after 1 experiments, ")["why"] == "after 1 experiments"
