@@ -27,6 +27,20 @@ def supported(leader: Hypothesis, evidence: Sequence[Evidence]) -> list[Said]:
     return found
 
 
+def speaks(evidence: Evidence, part: Part, leader: Hypothesis | None) -> bool:
+    """Whether an experiment can carry a claim about `part`.
+
+    What is said of trigger or output effect needs one in which what the leader foretold was borne
+    out; a look foretold nothing, and may carry any.
+    """
+    if part not in (Part.TRIGGER, Part.OUTPUT) or not evidence.experiment.questions:
+        return True
+    effect = None if leader is None else evidence.effects.get(leader.id)
+    if effect is None or effect.value is None:
+        return False
+    return borne_out(effect) or (effect.low is None and effect.value > 0)
+
+
 def conclusion_of(
     feature: FeatureId,
     ending: Ending,
@@ -39,13 +53,13 @@ def conclusion_of(
     model: str,
     seconds: float,
 ) -> Conclusion:
-    """The conclusion, with claims that cite no evidence struck out."""
-    known = {e.id for e in evidence if e.finding is not None}
+    """The conclusion; claims are struck out that cite no evidence, or none that speaks for them."""
+    known = {e.id: e for e in evidence if e.finding is not None}
     claims: list[Claim] = []
     struck: list[str] = []
     for part, text, ids in said:
         real = tuple(i for i in ids if i in known)
-        if real:
+        if real and any(speaks(known[i], part, leader) for i in real):
             claims.append(Claim(part, text, real))
         else:
             struck.append(f"{part.value}: {text}")

@@ -11,12 +11,24 @@ from typing import Any
 
 import pytest
 
+from glossator.agent.concluding import speaks
 from glossator.agent.investigator import investigate
 from glossator.config import RunConfig
 from glossator.datasets.planted import collect_planted
 from glossator.embedder import Embedder
 from glossator.errors import BudgetSpent, Refused, StoreError
-from glossator.evidence import Conclusion, Ending, Evidence, Experiment
+from glossator.evidence import (
+    About,
+    Conclusion,
+    Effect,
+    Ending,
+    Evidence,
+    Experiment,
+    Finding,
+    Hypothesis,
+    Part,
+    Question,
+)
 from glossator.experiments.of_function import live_function
 from glossator.inquiring import Bench, RunInquirer
 from glossator.llm import LLM, Reply, Request, ScriptedLLM
@@ -341,3 +353,19 @@ def test_an_end_without_a_further_reason_has_no_comma_behind_it() -> None:
     from glossator.agent.inquiry import _ended
 
     assert _ended(Ending.EXPERIMENTS, "after 1 experiments, ")["why"] == "after 1 experiments"
+
+
+def test_a_claim_of_the_trigger_needs_an_experiment_that_bore_it_out() -> None:
+    wrong = Effect("where foretold less elsewhere", -0.4, -0.8, -0.1, 8)
+    right = Effect("where foretold less elsewhere", 0.4, 0.1, 0.8, 8)
+    leader = Hypothesis("H1", "river", "river")
+    asked = (Question(About.FIRES, "a river"),)
+    against = Evidence(Experiment("E1", "run_texts", {}, "", asked), Finding(""), "", {"H1": wrong})
+    speaking = Evidence(
+        Experiment("E2", "run_texts", {}, "", asked), Finding(""), "", {"H1": right}
+    )
+    look = Evidence(Experiment("E3", "exemplars", {}), Finding(""))
+    assert not speaks(against, Part.TRIGGER, leader)
+    assert speaks(speaking, Part.TRIGGER, leader)
+    assert speaks(look, Part.TRIGGER, leader)
+    assert speaks(against, Part.EXCEPTION, leader)
