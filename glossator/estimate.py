@@ -18,7 +18,7 @@ from glossator.datasets.corpora import load_corpus
 from glossator.datasets.digest import keeps_acts
 from glossator.datasets.imagined import ImaginedText
 from glossator.datasets.readings import Reading, reading_of
-from glossator.explainers.build import needs_llm
+from glossator.explainers.build import inquires, needs_llm
 from glossator.forecast import Forecast, download_bytes, subject_rate
 from glossator.models import Usable, Who, check_batch, explains, judges
 from glossator.pipeline import STAGES, check_names, check_readable
@@ -227,6 +227,11 @@ class _Estimate:
         at_most = None if unknown else sum(a.dollars_at_most for a in high)
         asked = {a.llm for a in high if a.used.calls}
         self.notes += forecast.notes
+        if any(map(inquires, self.config.explainers)):
+            self.notes.append(
+                "what an agent asks hangs on what it finds: the figures are of inquiries that end "
+                "early, and --max-calls and --budget hold for whatever it asks"
+            )
         self.notes += self._about_answers(used, used_high)
         self.notes += self._about_money(sorted(n for n in asked if priced[n] is None), used_high)
         specs = [who.spec for who in self._stand_ins if who.is_local]

@@ -12,7 +12,7 @@ import typer
 from glossator.cli.interrupts import INTERRUPTED, Interrupted, finish_or_drain
 from glossator.cli.options import with_run_options
 from glossator.cli.progress import shown_progress, spent_line
-from glossator.cli.results import failure_json, print_failures
+from glossator.cli.results import failure_json, print_failures, print_results, read_results
 from glossator.cli.run import exit_code, unless
 from glossator.cli.session import Session
 from glossator.cli.text import visible
@@ -37,7 +37,7 @@ def _investigate(context: typer.Context, named: list[str], **flags: Any) -> int:
 
     FEATURE is an id, such as smollm2-135m//layers.7.mlp.neurons/123, or its end behind the model's
     name; with a coder layers.14.resid_post@default/45. The same command again goes on where it
-    stopped, also after a kill. --json prints one document: runs, conclusions, failures.
+    stopped, also after a kill. --json prints one document: runs, conclusions, results, failures.
     """
     session = Session.of(context)
     fresh = bool(flags.pop("fresh"))
@@ -151,12 +151,14 @@ def conclusions_of(store: Store, run: str) -> list[Conclusion]:
 def _report(session: Session, store: Store, outcomes: Sequence[Outcome]) -> None:
     failures = [f for o in outcomes for f in store.failures(o.run.id)]
     found = [c for o in outcomes for c in conclusions_of(store, o.run.id)]
+    results = [r for o in outcomes for r in read_results(store, o.run.id)]
     stopped = [str(o.stopped) for o in outcomes if o.stopped is not None]
     if session.as_json:
         session.print_json(
             {
                 "runs": [{"run": o.run.id, "status": o.status.value} for o in outcomes],
                 "conclusions": [_plain(c) for c in found],
+                "results": [r.to_json() for r in results],
                 "failures": [failure_json(failure) for failure in failures],
                 "stopped": stopped,
             }
@@ -167,6 +169,8 @@ def _report(session: Session, store: Store, outcomes: Sequence[Outcome]) -> None
             console.print(visible(str(conclusion.feature)), soft_wrap=True)
             for line in conclusion_lines(conclusion):
                 console.print(f"  {line}", soft_wrap=True)
+        if any(result.scores for result in results):
+            print_results(console, results)
         print_failures(console, failures)
         used = sum((o.used for o in outcomes), Usage())
         session.say(spent_line(used, sum((o.since for o in outcomes), Usage())))
