@@ -174,7 +174,7 @@ def test_twenty_features_are_reviewed_by_keys_alone_and_one_is_undone(page: Page
             page.keyboard.press(key)
 
     page.goto("/review?run=r1")
-    for _ in range(12):
+    for _ in range(25):
         if page.evaluate("document.activeElement.name") == "name":
             break
         page.keyboard.press("Tab")

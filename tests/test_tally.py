@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -83,7 +84,10 @@ def test_a_run_shows_what_it_uses_and_goes_on_counting_where_it_stopped(
     assert stopped.used.calls == 9 == store.used("r1").calls
     assert (stopped.used.cost or 0.0) > 0
     ended = do(config, store, tell=seen.append)
-    assert ended.used == store.used("r1")
+    kept = store.used("r1")
+    assert replace(ended.used, cost=None) == replace(kept, cost=None)
+    # sums of many prices in another order differ in the last bits
+    assert ended.used.cost == pytest.approx(kept.cost, rel=1e-12)
     assert ended.used.calls == len(server.log)
     costs = [p.spent or 0.0 for p in seen if p.stage in ("explain", "score")]
     assert costs == sorted(costs)
