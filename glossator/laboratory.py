@@ -68,7 +68,8 @@ class Laboratory:
                 self.experiments, feature, record.train, record.dev, self.coder
             ),
             notebook=notebook,
-            checkpointer=await self._checkpoints(),
+            # The notebook of an inquiry has all that it needs to go on.
+            checkpointer=await self._checkpoints() if chat else None,
             thread=chat or f"{self.run}/{explainer}/{feature}",
         )
 

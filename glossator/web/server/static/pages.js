@@ -97,7 +97,13 @@ addEventListener("keydown", (event) => {
   const named = `[data-key="${CSS.escape(event.key)}"]`;
   const does = (current && current.querySelector(named)) || [...document.querySelectorAll(named)]
     .find((one) => !one.closest("[data-card]"));
-  if (does) { event.preventDefault(); does.click(); }
+  if (!does) return;
+  event.preventDefault();
+  does.click();
+  // at once, so that no letter of what is typed next is taken for a key
+  const opened = does.closest("details[open]");
+  const text = opened && opened.querySelector("textarea");
+  if (text) text.focus();
 });
 document.addEventListener("toggle", (event) => {
   const text = event.target.open && event.target.querySelector("textarea");
