@@ -15,12 +15,12 @@ from tests.loopback import Loopback
 from tests.source_tree import ROOT
 from tests.test_chat_command import FEATURE, OPTIONS, speak
 from tests.test_report import HOSTILE
-from tests.test_review_browser import CHROMIUM
+from tests.watched import chromium, needs_chromium, watched
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Dialog, Page
+    from playwright.sync_api import Browser, Page
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+pytestmark = needs_chromium
 
 LONG = 60_000.0
 """Milliseconds that loading the subject may take."""
@@ -50,35 +50,16 @@ def address(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="module")
 def browser(address: str) -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """A page that notes what it must not do, of which nothing may be left at the end."""
-    context = browser.new_context(base_url=address)
-    opened = context.new_page()
-    opened.set_default_timeout(LONG)
-    wrong: list[str] = []
-
-    def refused(dialog: Dialog) -> None:
-        wrong.append(dialog.message)
-        dialog.dismiss()
-
-    opened.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on("dialog", refused)
-    opened.on(
-        "request", lambda sent: None if sent.url.startswith(address) else wrong.append(sent.url)
-    )
-    yield opened
-    context.close()
+    with watched(browser, address) as (opened, wrong):
+        opened.set_default_timeout(LONG)
+        yield opened
     assert wrong == []
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,16 +16,16 @@ from glossator.types import Explanation, Kind
 from tests.review_store import feature_of, fill, record_of
 from tests.source_tree import ROOT
 from tests.test_report import HOSTILE
+from tests.watched import chromium, needs_chromium, watched
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Dialog, Page
+    from playwright.sync_api import Browser, Page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+pytestmark = needs_chromium
 
 SEEN = (
     *("/runs", "/runs/r1", "/features", "/features/4?run=r1", "/review?feature=5&who=Zoe"),
-    *("/review?feature=5&who=Zoe&ab=1", "/review/agreement", "/api/", "/nowhere"),
+    *("/review?feature=5&who=Zoe&ab=1", "/review/agreement", "/ask", "/chat", "/api/", "/nowhere"),
 )
 
 
@@ -54,34 +53,15 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser(address: str) -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """A page that notes what it must not do, of which nothing may be left at the end."""
-    context = browser.new_context(base_url=address)
-    opened = context.new_page()
-    wrong: list[str] = []
-    opened.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-
-    def dismiss(dialog: Dialog) -> None:
-        wrong.append(dialog.message)
-        dialog.dismiss()
-
-    opened.on("dialog", dismiss)
-    opened.on(
-        "request", lambda sent: None if sent.url.startswith(address) else wrong.append(sent.url)
-    )
-    yield opened
-    context.close()
+    with watched(browser, address) as (opened, wrong):
+        yield opened
     # A browser notes every page that is not found as an error of the console.
     assert [text for text in wrong if "404 (Not Found)" not in text] == []
 

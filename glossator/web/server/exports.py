@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,8 @@ def _parquet(names: Sequence[str], rows: Iterator[list[Any]]) -> Path:
     schema = pa.schema([(name, types[TYPES.get(name, "double")]) for name in names])
     handle, path = tempfile.mkstemp(prefix="glossator-", suffix=".parquet")
     os.close(handle)
-    try:
+    with ExitStack() as half_written:
+        half_written.callback(Path(path).unlink, missing_ok=True)
         with parquet.ParquetWriter(path, schema) as writer:
             while some := list(islice(rows, CHUNK)):
                 columns = [
@@ -126,7 +128,5 @@ def _parquet(names: Sequence[str], rows: Iterator[list[Any]]) -> Path:
                     for column in zip(*some, strict=True)
                 ]
                 writer.write_table(pa.table(dict(zip(names, columns, strict=True)), schema))
-    except BaseException:
-        Path(path).unlink(missing_ok=True)
-        raise
+        half_written.pop_all()
     return Path(path)
