@@ -12,30 +12,35 @@ from dataclasses import dataclass, replace
 
 from glossator.agent import designing, prompts
 from glossator.agent.asking import Asking
-from glossator.agent.beliefs import Beliefs, alike, effect_of, expected_gain
+from glossator.agent.beliefs import Beliefs, alike, effect_of
+from glossator.agent.choosing import GIVEN_UP, Choosing
 from glossator.agent.concluding import conclusion_of, supported
 from glossator.agent.deciding import Same, borne_out, decide
-from glossator.agent.designing import Design
-from glossator.agent.executor import arguments_of, carry_out, digest_of, tool_called
+from glossator.agent.executor import carry_out, digest_of
 from glossator.agent.foretell import Foreteller
 from glossator.agent.lab import Lab
 from glossator.agent.looking import look_around
-from glossator.agent.observing import drafts_of, dull_hypotheses, excerpts_of, known_effects
+from glossator.agent.observing import (
+    drafts_of,
+    dull_hypotheses,
+    excerpts_of,
+    known_effects,
+    own_words,
+)
 from glossator.agent.on_dev import DevTest
 from glossator.agent.settings import Settings
 from glossator.agent.state import State, beliefs_of, kept, noted
+from glossator.agent.written import Written
 from glossator.evidence import (
     Conclusion,
     Effect,
     Ending,
     Evidence,
-    Experiment,
     Foretold,
     Hypothesis,
 )
 from glossator.llm import LLM
 from glossator.notebook import Notebook
-from glossator.types import JSON
 
 MOVED = 0.02
 """A round in which no probability changes by more has moved nothing."""
@@ -45,14 +50,6 @@ SURE = 0.6
 """Above this probability the sceptic doubts the leader."""
 SAME = 0.1
 """Hypotheses whose foretold probabilities differ by less on average say the same."""
-GIVEN_UP_AFTER = 2
-"""Contrast sets that could not be used, after which none is asked for."""
-GIVEN_UP = 0.002
-"""Below this probability a hypothesis is foretold for no more."""
-COPIED = 4
-"""Words; a longer run that stands in an excerpt is no hypothesis."""
-WORTH = 0.01
-"""Nats; an experiment that is expected to tell less tells nothing."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ class Inquiry:
             self.settings.n_hypotheses, firing, silent, effects, state.get("notes", [])
         )
         said = await self._asking.ask("propose", request, prompts.read_hypotheses)
-        said = _own(said or [], firing)[: self.settings.n_hypotheses]
+        said = own_words(said or [], firing)[: self.settings.n_hypotheses]
         drafts = await drafts_of(self.lab, self.llm, self.notebook, self.settings.n_shown)
         given = [("explainer", trigger, effect) for trigger, effect in said]
         for by, text in drafts:
@@ -122,7 +119,7 @@ class Inquiry:
         if not every:
             return _ended(Ending.UNUSABLE, "nothing was proposed in a form that could be read")
         for hypothesis in every:
-            self._write(hypothesis)
+            self._written.write(hypothesis)
         return {
             "hypotheses": kept(every),
             "weights": dict(Beliefs.at_first(every).weights),
@@ -136,7 +133,7 @@ class Inquiry:
         begun = self.clock()
         name = f"E{len(state.get('evidence', [])) + 1}"
         if self.notebook.get(name) is None:
-            found = await self._best(state, number, name)
+            found = await self._choosing.best(state, number, name)
             if found is None:
                 return {"round": number, "pending": "", "stuck": state["stuck"] + 1}
             self.notebook.put(name, "experiment", found.to_json())
@@ -145,8 +142,8 @@ class Inquiry:
     async def run(self, state: State) -> State:
         """Runs the planned experiment, once."""
         begun = self.clock()
-        planned = self._experiment(state["pending"])
-        if self._evidence(planned.id) is None:
+        planned = self._written.experiment(state["pending"])
+        if self._written.evidence(planned.id) is None:
             evidence = await carry_out(planned, self.lab)
             evidence = replace(evidence, effects=self._borne_out(evidence))
             self.notebook.put(f"{planned.id} found", "evidence", evidence.to_json())
@@ -159,7 +156,7 @@ class Inquiry:
 
     async def update(self, state: State) -> State:
         """What the result makes of the beliefs."""
-        evidence = self._evidence(state["pending"])
+        evidence = self._written.evidence(state["pending"])
         before = beliefs_of(state)
         if evidence is None or evidence.finding is None:
             failed = [prompts.summary(evidence)] if evidence is not None else []
@@ -184,14 +181,14 @@ class Inquiry:
         if beliefs.probabilities[beliefs.leader] < SURE and state["still"] == 0:
             return {}
         begun = self.clock()
-        leader = self._hypothesis(beliefs.leader)
+        leader = self._written.hypothesis(beliefs.leader)
         request = prompts.sceptic(leader, state.get("notes", []), self.settings.n_written)
         said = await self._asking.ask(f"doubt {number}", request, prompts.read_doubts)
         if said is None:
             return self._spent(state, begun)
         texts, better = said
         self.notebook.put(f"doubts {number}", "doubts", {"texts": list(texts)})
-        alive = self._alive(state)
+        alive = self._written.alive(state)
         known = {(h.trigger.lower(), h.output_effect.lower()) for h in alive}
         new = [(t, e) for t, e in better[:1] if (t.lower(), e.lower()) not in known]
         if len(alive) >= self.settings.most_hypotheses:
@@ -201,7 +198,7 @@ class Inquiry:
         for trigger, effect in new:
             count += 1
             hypothesis = _hypothesis(count, trigger, effect, "sceptic")
-            self._write(hypothesis)
+            self._written.write(hypothesis)
             alive = [*alive, hypothesis]
             joined = joined.joined_by(hypothesis)
         return {
@@ -221,14 +218,14 @@ class Inquiry:
             looks += 1
             dev = self._dev
             shares = beliefs.probabilities
-            alive = {h.id: h for h in self._alive(state)}
+            alive = {h.id: h for h in self._written.alive(state)}
             on_dev = {i: await self._on_dev(h) for i, h in alive.items() if shares[i] > GIVEN_UP}
             decision = decide(
                 beliefs,
                 alive,
                 dev,
                 on_dev,
-                self._outputs(state),
+                self._written.outputs(state),
                 self._same(state, on_dev),
                 looks,
                 self.settings.confidence,
@@ -278,105 +275,6 @@ class Inquiry:
 
     # -- what they are made of ---------------------------------------------------------------------
 
-    async def _best(self, state: State, number: int, name: str) -> Experiment | None:
-        """Of the designs at hand, the one with the greatest expected gain; None if none is new."""
-        beliefs = beliefs_of(state)
-        shares = beliefs.probabilities
-        alive = [h for h in self._alive(state) if shares[h.id] > GIVEN_UP]
-        best: tuple[float, Experiment] | None = None
-        untested = not self._outputs(state) and any(map(designing.has_effect, alive))
-        for design in await self._designs(state, number, alive):
-            if digest_of(design.tool, design.arguments) in state.get("ran", []):
-                continue
-            tool = tool_called(design.tool)
-            questions = tool.questions(arguments_of(tool, design.arguments))
-            foretold = [(await self.foreteller.foretell(h, questions))[0] for h in alive]
-            gain = expected_gain(beliefs, foretold, self.settings.seed)
-            # What a hypothesis says of the output is tried at least once.
-            if design.tool == "steer" and untested:
-                gain += 10.0
-            experiment = Experiment(
-                name, design.tool, design.arguments, design.why, questions, tuple(foretold)
-            )
-            if best is None or gain > best[0]:
-                best = (gain, experiment)
-        if best is None or (best[0] < WORTH and len(alive) > 1 and state["n_tested"] >= 2):
-            return None
-        return best[1]
-
-    async def _designs(
-        self, state: State, number: int, alive: Sequence[Hypothesis]
-    ) -> list[Design]:
-        n = self.settings.n_texts
-        lab = self.lab
-        first, second, writes = self._pair(state, number, alive)
-        found: list[Design | None] = []
-        doubts = self.notebook.get(f"doubts {number - 1}")
-        if doubts is not None and isinstance(written := doubts.content["texts"], list):
-            texts = [str(t) for t in written]
-            found.append(designing.texts(texts[:n], f"whether {first.id} stands up to doubt"))
-        if first is not second and writes:
-            written = self.settings.n_written
-            request = prompts.contrast(first, second, written, state.get("notes", [])[-3:])
-            key = f"contrast {first.id} {second.id}"
-            made = await self._asking.ask(key, request, prompts.read_texts)
-            if made:
-                why = f"which of {first.id} and {second.id} holds"
-                found.append(designing.texts(made[:n], why))
-        found.append(designing.windows(lab, n, number))
-        found.append(designing.marks(lab, 3 * n // 2, number))
-        found.append(designing.replaced(lab, n, number))
-        if first is not second:
-            found.append(await designing.searched(lab, first, second, n))
-        found.append(await self._steering(state, number, alive))
-        return [design for design in found if design is not None]
-
-    def _pair(
-        self, state: State, number: int, alive: Sequence[Hypothesis]
-    ) -> tuple[Hypothesis, Hypothesis, bool]:
-        """The two that this round is to tell apart, and whether texts are asked for.
-
-        It is written down, for what is asked in the round changes what would be chosen next.
-        """
-        key = f"round {number}"
-        if (entry := self.notebook.get(key)) is None:
-            shares = beliefs_of(state).probabilities
-            ranked = sorted(alive, key=lambda h: -shares[h.id])
-            first = ranked[0]
-            others = [h for h in ranked[1:] if h.trigger.lower() != first.trigger.lower()]
-            new = [h for h in others if not self._contrasted(first, h)]
-            second = next(iter([*new, *others]), first)
-            said: dict[str, JSON]
-            said = {"first": first.id, "second": second.id, "writes": self._writes()}
-            self.notebook.put(key, "round", said)
-        else:
-            said = dict(entry.content)
-        named = {h.id: h for h in alive}
-        return named[str(said["first"])], named[str(said["second"])], bool(said["writes"])
-
-    def _contrasted(self, first: Hypothesis, second: Hypothesis) -> bool:
-        """Whether texts between the two were asked for before."""
-        keys = (f"contrast {a.id} {b.id}" for a, b in ((first, second), (second, first)))
-        return any(self.notebook.get(f"{k} {w}") for k in keys for w in ("said", "failed"))
-
-    def _writes(self) -> bool:
-        """Whether the language model writes contrast texts that can be used; else it costs time."""
-        failed = [e for e in self.notebook.entries() if e.kind == "failure"]
-        return sum(e.key.startswith("contrast") for e in failed) < GIVEN_UP_AFTER
-
-    async def _steering(
-        self, state: State, number: int, alive: Sequence[Hypothesis]
-    ) -> Design | None:
-        effects = [h for h in alive if designing.has_effect(h)]
-        known = await designing.output_words(self.lab, self.settings.n_texts)
-        if not effects or not known:
-            return None
-        n = self.settings.n_texts
-        request = prompts.effect_words(effects, n)
-        named = await self._asking.ask(f"words {number}", request, prompts.read_words) or []
-        words = [*named[:n], *known[: n // 2], *designing.COMMON[: n // 2]]
-        return designing.steer(self.lab, words, "whether it does to the output what is supposed")
-
     def _borne_out(self, evidence: Evidence) -> dict[str, Effect]:
         """By hypothesis, how what was foretold yes differs from what was foretold no."""
         finding = evidence.finding
@@ -391,19 +289,10 @@ class Inquiry:
             if any(p is not None for p in said.probabilities)
         }
 
-    def _outputs(self, state: State) -> dict[str, Effect]:
-        """Of each hypothesis with an output effect, the last experiment's word on it."""
-        found: dict[str, Effect] = {}
-        for evidence in self._all_evidence(state):
-            if evidence.experiment.tool == "steer" and evidence.finding is not None:
-                found |= evidence.effects
-        effects = {h.id for h in self._alive(state) if designing.has_effect(h)}
-        return {i: effect for i, effect in found.items() if i in effects}
-
     def _same(self, state: State, on_dev: Mapping[str, Sequence[float | None]]) -> Same:
         """Whether two hypotheses foretold alike wherever both were asked."""
         told = {i: list(said) for i, said in on_dev.items()}
-        for evidence in self._all_evidence(state):
+        for evidence in self._written.all_evidence(state):
             said = {f.hypothesis: f.probabilities for f in evidence.experiment.foretold}
             nothing = [None] * len(evidence.experiment.questions)
             for i, so_far in told.items():
@@ -411,7 +300,7 @@ class Inquiry:
 
         def same(i: str, j: str) -> bool:
             apart = alike(told[i], told[j])
-            effects = [designing.has_effect(self._hypothesis(k)) for k in (i, j)]
+            effects = [designing.has_effect(self._written.hypothesis(k)) for k in (i, j)]
             return apart is not None and apart < SAME and effects[0] == effects[1]
 
         return same
@@ -431,14 +320,14 @@ class Inquiry:
         return DevTest.of(seen.dev, self.settings.n_dev, seen.feature, self.settings.seed)
 
     async def _conclusion(self, state: State) -> Conclusion:
-        alive = self._alive(state)
+        alive = self._written.alive(state)
         ending = Ending(state["ending"])
-        evidence = self._all_evidence(state)
+        evidence = self._written.all_evidence(state)
         said = None
         leader: Hypothesis | None = None
         if ending is Ending.DECIDED:
-            leader = self._hypothesis(state["leader"])
-            effect = self._outputs(state).get(leader.id)
+            leader = self._written.hypothesis(state["leader"])
+            effect = self._written.outputs(state).get(leader.id)
             if designing.has_effect(leader) and (effect is None or not borne_out(effect)):
                 leader = replace(leader, output_effect="")
             said = await self._asking.ask(
@@ -448,7 +337,7 @@ class Inquiry:
         return conclusion_of(
             self.lab.seen.feature,
             ending,
-            state.get("why", "") + self._unused(),
+            state.get("why", "") + self._written.unused(),
             leader,
             alive,
             beliefs_of(state).probabilities,
@@ -458,58 +347,20 @@ class Inquiry:
             state.get("seconds", 0.0),
         )
 
-    def _unused(self) -> str:
-        """How often the language model gave nothing usable: what stands is then not its work."""
-        failed = [e for e in self.notebook.entries() if e.key.endswith(" failed")]
-        if not failed:
-            return ""
-        first = failed[0]
-        said = " ".join(str(first.content.get("message", "")).split())[:120]
-        asked = first.key.removesuffix(" failed")
-        times = "once" if len(failed) == 1 else f"{len(failed)} times"
-        return f"; the language model could not be used {times}, first for {asked!r}: {said}"
-
     @property
     def _asking(self) -> Asking:
         return Asking(self.llm, self.notebook)
 
-    def _write(self, hypothesis: Hypothesis) -> None:
-        self.notebook.put(hypothesis.id, "proposed", hypothesis.to_json())
+    @property
+    def _written(self) -> Written:
+        return Written(self.notebook)
 
-    def _hypothesis(self, name: str) -> Hypothesis:
-        entry = self.notebook.get(name)
-        assert entry is not None, f"{name} is in the state and not in the notebook"
-        return Hypothesis.from_json(entry.content)
-
-    def _alive(self, state: State) -> list[Hypothesis]:
-        return [self._hypothesis(str(h["id"])) for h in state.get("hypotheses", [])]
-
-    def _experiment(self, name: str) -> Experiment:
-        entry = self.notebook.get(name)
-        assert entry is not None, f"{name} was to be planned before it is run"
-        return Experiment.from_json(entry.content)
-
-    def _evidence(self, name: str) -> Evidence | None:
-        entry = self.notebook.get(f"{name} found")
-        return None if entry is None else Evidence.from_json(entry.content)
-
-    def _all_evidence(self, state: State) -> list[Evidence]:
-        found = (self._evidence(name) for name in state.get("evidence", []))
-        return [evidence for evidence in found if evidence is not None]
+    @property
+    def _choosing(self) -> Choosing:
+        return Choosing(self.lab, self.foreteller, self._asking, self._written, self.settings)
 
     def _spent(self, state: State, begun: float) -> State:
         return {"seconds": state.get("seconds", 0.0) + self.clock() - begun}
-
-
-def _own(said: list[tuple[str, str]], shown: Sequence[str]) -> list[tuple[str, str]]:
-    """Those of which the trigger is not copied from an excerpt, longer than a few words."""
-    texts = [" ".join(line.replace("<<", "").replace(">>", "").lower().split()) for line in shown]
-
-    def copied(phrase: str) -> bool:
-        plain = " ".join(phrase.replace("‹‹", "").replace("››", "").lower().split())
-        return len(plain.split()) > COPIED and any(plain in text for text in texts)
-
-    return [(trigger, effect) for trigger, effect in said if not copied(trigger)]
 
 
 def _hypothesis(number: int, trigger: str, effect: str, by: str) -> Hypothesis:

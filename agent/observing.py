@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from glossator.agent.held_back import fitted
 from glossator.agent.lab import Lab
 from glossator.agent.tools.shown import marked, plain
@@ -41,6 +43,8 @@ async def known_effects(lab: Lab) -> list[str]:
     return [f"raises the logits of {up}", f"lowers the logits of {down}"]
 
 
+COPIED = 4
+"""Words; a longer run that stands in an excerpt is no hypothesis."""
 DRAFTS = ("contrastive", "max-act")
 """Explainers whose phrases are hypotheses, too: a small model writes them where lists fail it."""
 
@@ -94,3 +98,14 @@ async def dull_hypotheses(lab: Lab) -> list[Hypothesis]:
                 )
             )
     return found
+
+
+def own_words(said: list[tuple[str, str]], shown: Sequence[str]) -> list[tuple[str, str]]:
+    """Those of which the trigger is not copied from an excerpt, longer than a few words."""
+    texts = [" ".join(line.replace("<<", "").replace(">>", "").lower().split()) for line in shown]
+
+    def copied(phrase: str) -> bool:
+        plain = " ".join(phrase.replace("‹‹", "").replace("››", "").lower().split())
+        return len(plain.split()) > COPIED and any(plain in text for text in texts)
+
+    return [(trigger, effect) for trigger, effect in said if not copied(trigger)]
